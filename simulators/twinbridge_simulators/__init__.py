@@ -1,0 +1,1 @@
+"""Simulated machines that speak real protocols."""

@@ -1,0 +1,1 @@
+"""What fills the ports: buses, stores, hubs, SCADA faces."""

@@ -1,0 +1,1 @@
+"""The resources: pydantic models, loading, cross-checks, CRDs and wire formats."""

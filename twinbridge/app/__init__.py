@@ -1,0 +1,1 @@
+"""The pipeline, the trip path, supervision and the service behind REST."""

@@ -1,0 +1,1 @@
+"""Commands, and the one place where the parts are put together."""

@@ -1,0 +1,1 @@
+"""The REST twin API: thin routes over `app.service`."""
