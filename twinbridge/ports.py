@@ -5,7 +5,7 @@ A driver author reads this file, `twinbridge.errors` and one driver.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -13,7 +13,9 @@ from typing import NamedTuple, Protocol
 from pydantic import BaseModel
 
 from twinbridge.api.driver_models import DriverModels
-from twinbridge.core.model import Point, Quality, Reason, Value
+from twinbridge.core.alarm import Alarm
+from twinbridge.core.messages import Audit, Event, Request
+from twinbridge.core.model import Point, Quality, Reason, Sample, Value
 
 
 class Reading(NamedTuple):
@@ -79,16 +81,22 @@ class Driver(DriverModels, Protocol):
         """Connect. Raises LinkLost when the endpoint cannot be reached in time."""
 
 
-class JournalEntry(NamedTuple):
-    """An audit record; append-only. Wall time UTC ns, monotonic ns, boot id."""
+class Bus(Protocol):
+    """Between the machines' process and the agent.
 
-    kind: str
-    subject: str
-    origin: str
-    detail: dict[str, object]
-    wall: int
-    monotonic: int
-    boot: str
+    `publish` never blocks and never raises; a slow reader loses Samples of which a newer one of
+    the same property exists (counted), and nothing else. `request` raises what the handler
+    raised: an UnknownName or a Conflict.
+    """
+
+    def publish(self, event: Event) -> None: ...
+
+    def subscribe(self) -> AsyncIterator[Sequence[Event]]:
+        """Everything published from now on, in batches, in order."""
+
+    async def request(self, request: Request) -> None: ...
+
+    def serve(self, handler: Callable[[Request], Awaitable[None]]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,18 +111,67 @@ class StoredDesired:
     state: str
     message: str = ""
     accepted: int = 0
+    changed: int = 0
     valid_until: int | None = None
     spec: str = ""
-    """Digest of the Device's own desired entry that this came from; '' for others."""
+    """What the Device's own desired entry said when it was taken up; '' for other origins."""
+
+
+class HistoryRow(NamedTuple):
+    """A recorded sample (minimum = average = maximum = value), or one step of an aggregate."""
+
+    timestamp: int
+    value: Value | None
+    quality: str
+    minimum: float | None = None
+    average: float | None = None
+    maximum: float | None = None
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class StoredLatch:
-    """A latched trip or alarm. `detail` is the alarm as it is shown, JSON-ready."""
+class StoredState:
+    """What a start finds on disk. `readable` False: the old file was damaged and is set aside."""
 
-    id: str
-    rule: str
-    device: str
-    tripped: bool
-    since: int
-    detail: dict[str, object] = field(default_factory=dict)
+    desired: Sequence[StoredDesired] = ()
+    alarms: Sequence[Alarm] = ()
+    modes: Mapping[str, str] = field(default_factory=dict)
+    reported: Mapping[str, Mapping[str, Sample]] = field(default_factory=dict)
+    readable: bool = True
+    boot: str = ""
+
+
+class TwinStore(Protocol):
+    """What must outlive the process.
+
+    The `async` writers return once it is on disk; they raise StoreUnavailable when the disk does
+    not take it. `record_*` never block, and may be up to 1 s behind.
+    """
+
+    async def load(self) -> StoredState: ...
+
+    async def save_desired(self, *entries: StoredDesired) -> None: ...
+
+    async def forget_desired(self, device: str) -> None: ...
+
+    async def save_alarm(self, alarm: Alarm, *audit: Audit) -> None:
+        """Keep an alarm or latch, together with its audit records; one that is over is dropped."""
+
+    async def save_mode(self, rule: str, mode: str, *audit: Audit) -> None: ...
+
+    async def append_audit(self, *audit: Audit) -> None: ...
+
+    async def audit(self, *, limit: int = 100, subject: str = "") -> Sequence[Audit]:
+        """The newest records first."""
+
+    def record_reported(self, device: str, samples: Sequence[tuple[str, Sample]]) -> None: ...
+
+    def record_history(self, device: str, samples: Sequence[tuple[str, Sample]]) -> None: ...
+
+    async def history(
+        self, device: str, name: str, start: int, end: int, step: int = 0, limit: int = 10_000
+    ) -> Sequence[HistoryRow]: ...
+
+    @property
+    def trouble(self) -> str:
+        """Why writes fail now ('disk full: …'), or ''."""

@@ -104,7 +104,7 @@ class Act:
 
 @dataclass(frozen=True, slots=True)
 class RuleInstance:
-    """One rule applied to one device; `id` is `rule/device` and names its alarm.
+    """One rule applied to one device; `id` is `rule:device`.
 
     `on_bad` tells what bad or stale inputs of an active rule mean.
     """
@@ -129,7 +129,7 @@ class RuleInstance:
 
     @property
     def id(self) -> str:
-        return f"{self.rule}/{self.device}"
+        return f"{self.rule}:{self.device}"
 
 
 def comparisons(condition: Condition) -> tuple[Compare, ...]:
