@@ -126,7 +126,7 @@ class HistoryRow(NamedTuple):
     minimum: float | None = None
     average: float | None = None
     maximum: float | None = None
-    count: int = 1
+    samples: int = 1
 
 
 @dataclass(frozen=True, slots=True)
