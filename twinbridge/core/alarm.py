@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from twinbridge.core.model import Value
 from twinbridge.core.rule import Severity
 
 
@@ -44,6 +45,8 @@ class Alarm:
     acked_by: str = ""
     inputs: tuple[tuple[str, object, str], ...] = ()
     """What the rule saw when it fired: (device/property, value, quality)."""
+    holds: tuple[tuple[str, str, Value], ...] = ()
+    """What the trip wrote and holds: (device, property, value). It outlives edits of the rule."""
 
     @property
     def tripped(self) -> bool:
