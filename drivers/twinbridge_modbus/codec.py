@@ -1,0 +1,370 @@
+"""A property and its address, compiled once into decode and encode.
+
+    registers → raw → bit or field → scaled, labelled → value
+
+and back. On writing, a scaled number is rounded to the nearest raw value, a half away from zero,
+in exact decimal arithmetic: 0.15 at scale 0.1 is 1.5, so 2.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fractions import Fraction
+
+from twinbridge.core.model import PropertySpec, Value, ValueType
+from twinbridge_modbus import raw as encodings
+from twinbridge_modbus.config import ModbusAddress
+from twinbridge_modbus.raw import BadValue, Raw, RawCodec, Refused
+
+__all__ = ["BadValue", "Codec", "Refused", "compile_codec", "complaints"]
+
+_LARGEST_POWER = 20
+_TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """Both directions of one property.
+
+    `decode(registers, power)` raises BadValue; `power` is the content of the scale-factor
+    register, 0 without one. `encode(value, power, current)` raises Refused; `current` holds the
+    registers as they are, needed where `partial` says that the property is only some of their bits.
+    """
+
+    count: int
+    decode: Callable[[bytes, int], Value]
+    encode: Callable[[Value, int, bytes], bytes]
+    partial: bool = False
+    masks: Callable[[Value], tuple[int, int]] | None = None
+    """(and, or) of function 22 for bits of a single register; raises Refused."""
+
+
+def compile_codec(spec: PropertySpec, address: ModbusAddress) -> Codec:
+    """Raises ValueError with every complaint that `complaints` has."""
+    if wrong := list(complaints(spec, address)):
+        raise ValueError("; ".join(wrong))
+    base = _raw_codec(spec, address)
+    window = _window(address)
+    take = _extraction(base, window, _invalid(base, address))
+    to_value, to_raw = _conversion(spec, address)
+
+    def decode(registers: bytes, power: int) -> Value:
+        return to_value(take(registers), power)
+
+    if window is None:
+
+        def encode(value: Value, power: int, _current: bytes) -> bytes:
+            return base.encode(to_raw(value, power))
+
+        return Codec(base.count, _fastest(spec, address, base, decode), encode)
+    low, size = window
+
+    def insert(value: Value, power: int, current: bytes) -> bytes:
+        bits = _fitting(to_raw(value, power), size)
+        kept = _integer(base.decode(current)) & ~(((1 << size) - 1) << low)
+        return base.encode(kept | bits << low)
+
+    def masks(value: Value) -> tuple[int, int]:
+        number = _fitting(to_raw(value, 0), size)
+        field = base.decode(base.encode(((1 << size) - 1) << low))
+        return 0xFFFF & ~_integer(field), number << low
+
+    # function 22 knows the register as it is on the wire, so only in the standard's byte order
+    maskable = base.count == 1 and address.effective_order in ("ABCD", "CDAB")
+    return Codec(base.count, decode, insert, partial=True, masks=masks if maskable else None)
+
+
+def _fastest(
+    spec: PropertySpec,
+    address: ModbusAddress,
+    base: RawCodec,
+    general: Callable[[bytes, int], Value],
+) -> Callable[[bytes, int], Value]:
+    """Plain numbers, the bulk of every plant, need no steps after the first."""
+    plain = address.scale is None and not address.offset and address.scale_factor is None
+    if address.invalid_values or address.clamp or address.labels or not plain:
+        return general
+    if spec.type is ValueType.INT and address.encoding != "unixtime":
+        return lambda registers, _power: base.decode(registers)
+    if spec.type is ValueType.FLOAT and address.encoding in ("float32", "float64"):
+        return lambda registers, _power: base.decode(registers)
+    return general
+
+
+def _raw_codec(spec: PropertySpec, address: ModbusAddress) -> RawCodec:
+    order = address.effective_order
+    match address.encoding:
+        case _ if address.place[0] in ("coil", "discrete"):
+            return encodings.single_bit()
+        case "bool":
+            return encodings.truth()
+        case "string":
+            return encodings.text(order, address.length or 1, trim=address.trim)
+        case "float32":
+            return encodings.floating(order, 2)
+        case "float64":
+            return encodings.floating(order, 4)
+        case "bcd16":
+            return encodings.binary_coded(order, 1)
+        case "bcd32":
+            return encodings.binary_coded(order, 2)
+        case "unixtime":
+            return encodings.integer(order, 2, signed=False)
+        case None:
+            return encodings.integer(order, 1, signed=False)
+        case name:
+            count = int(name.removeprefix("u").removeprefix("int")) // 16
+            signed = not name.startswith("u") and _window(address) is None
+            return encodings.integer(order, count, signed=signed)
+    raise AssertionError(spec)
+
+
+def _window(address: ModbusAddress) -> tuple[int, int] | None:
+    """(lowest bit, number of bits) of a property that is part of a register."""
+    if address.bit is not None:
+        return address.bit, 1
+    if address.field is not None:
+        return address.field.low, address.field.high - address.field.low + 1
+    return None
+
+
+def _invalid(base: RawCodec, address: ModbusAddress) -> frozenset[Raw]:
+    """0x8000 means -32768 to an int16: a pattern is folded to the number it encodes."""
+    values = set(address.invalid_values)
+    if base.lowest is not None and base.highest is not None and base.lowest < 0:
+        span = base.highest - base.lowest + 1
+        values |= {v - span for v in values if base.highest < v < span}
+    return frozenset(values)
+
+
+def _extraction(
+    base: RawCodec, window: tuple[int, int] | None, invalid: frozenset[Raw]
+) -> Callable[[bytes], Raw]:
+    read = base.decode
+    low, mask = (window[0], (1 << window[1]) - 1) if window else (0, 0)
+
+    def take(registers: bytes) -> Raw:
+        number = read(registers)
+        if window is not None:
+            number = _integer(number) >> low & mask
+        if number in invalid:
+            raise BadValue(f"raw value {number} means 'not available'")
+        return number
+
+    return take if window or invalid else read
+
+
+def _integer(number: Raw) -> int:
+    if not isinstance(number, int):
+        raise BadValue(f"{number} has no bits")
+    return number
+
+
+def _fitting(number: Raw, size: int) -> int:
+    if not isinstance(number, int) or not 0 <= number < 1 << size:
+        raise Refused(f"{number} does not fit: allowed is 0 to {(1 << size) - 1}")
+    return number
+
+
+Conversion = tuple[Callable[[Raw, int], Value], Callable[[Value, int], Raw]]
+
+
+def _conversion(spec: PropertySpec, address: ModbusAddress) -> Conversion:
+    if address.labels is not None:
+        return _labelled(address.labels)
+    if address.encoding == "unixtime" and spec.type is ValueType.STRING:
+        return _timestamps()
+    if spec.type is ValueType.BOOL:
+        return (lambda number, _power: bool(number)), _whether
+    if spec.type is ValueType.STRING:
+        return (lambda characters, _power: characters), lambda value, _power: str(value)
+    return _Scale(spec, address).conversion()
+
+
+def _whether(value: Value, _power: int) -> Raw:
+    if not isinstance(value, bool):
+        raise Refused(f"{value!r} is neither true nor false")
+    return int(value)
+
+
+def _labelled(labels: dict[int, str]) -> Conversion:
+    numbers = {label: number for number, label in labels.items()}
+
+    def to_value(number: Raw, _power: int) -> Value:
+        label = labels.get(number)  # type: ignore[arg-type]  # other types merely have no label
+        if label is None:
+            raise BadValue(f"raw value {number} has no label")
+        return label
+
+    def to_raw(value: Value, _power: int) -> Raw:
+        if not isinstance(value, str) or value not in numbers:
+            raise Refused(f"{value!r} is no label; allowed are {', '.join(numbers)}")
+        return numbers[value]
+
+    return to_value, to_raw
+
+
+def _timestamps() -> Conversion:
+    def to_value(number: Raw, _power: int) -> Value:
+        moment = datetime.fromtimestamp(float(number), UTC)
+        return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def to_raw(value: Value, _power: int) -> Raw:
+        if not isinstance(value, str) or not _TIMESTAMP.fullmatch(value):
+            raise Refused(f"{value!r} is no RFC 3339 time such as 2026-01-31T12:00:00Z")
+        return math.floor(datetime.fromisoformat(value).timestamp())
+
+    return to_value, to_raw
+
+
+class _Scale:
+    """value = raw × scale × 10^power + offset, within the property's limits if it is clamped."""
+
+    def __init__(self, spec: PropertySpec, address: ModbusAddress) -> None:
+        self._integral = spec.type is ValueType.INT
+        self._whole_raw = address.encoding not in ("float32", "float64")
+        self._scale = _exact(1.0 if address.scale is None else address.scale)
+        self._offset = _exact(address.offset)
+        limits = (spec.minimum, spec.maximum) if address.clamp else (None, None)
+        self._minimum, self._maximum = limits
+
+    def conversion(self) -> Conversion:
+        return (self._to_int if self._integral else self._to_float), self._to_raw
+
+    def _factor(self, power: int) -> Fraction:
+        if abs(power) > _LARGEST_POWER:
+            raise BadValue(f"scale factor 10^{power} is not available")
+        return self._scale * Fraction(10) ** power if power else self._scale
+
+    def _to_float(self, number: Raw, power: int) -> Value:
+        factor = self._factor(power)
+        # dividing by 10 gives the nearest double, multiplying by 0.1 need not
+        value = float(number) * factor.numerator / factor.denominator + float(self._offset)
+        if not math.isfinite(value):
+            raise BadValue(f"raw value {number} becomes {value}")
+        return self._clamped(value)
+
+    def _to_int(self, number: Raw, power: int) -> Value:
+        if not isinstance(number, int):
+            raise BadValue(f"raw value {number} is not whole")
+        return int(self._clamped(int(number * self._factor(power) + self._offset)))
+
+    def _clamped(self, value: float) -> float:
+        if self._minimum is not None and value < self._minimum:
+            return self._minimum
+        if self._maximum is not None and value > self._maximum:
+            return self._maximum
+        return value
+
+    def _to_raw(self, value: Value, power: int) -> Raw:
+        if isinstance(value, bool | str) or not math.isfinite(value):
+            raise Refused(f"{value!r} is not a finite number")
+        exact = (_exact(value) - self._offset) / self._factor(power)
+        return nearest(exact) if self._whole_raw else _as_float(exact)
+
+
+def _as_float(exact: Fraction) -> float:
+    try:
+        return float(exact)
+    except OverflowError:
+        raise Refused("the value does not fit a 64-bit float") from None
+
+
+def _exact(number: float) -> Fraction:
+    """What the person wrote: 0.1 is one tenth, not the double nearest to it."""
+    return Fraction(repr(number))
+
+
+def nearest(exact: Fraction) -> int:
+    """Rounded to the nearest whole number, a half away from zero."""
+    whole = math.floor(abs(exact) + Fraction(1, 2))
+    return whole if exact >= 0 else -whole
+
+
+def complaints(spec: PropertySpec, address: ModbusAddress) -> Iterator[str]:
+    """What is wrong between a property and its address, a sentence each."""
+    table, first = address.place
+    if spec.access.writable and table in ("discrete", "input"):
+        yield f"table {table} cannot be written, but access is {spec.access}"
+    if table in ("coil", "discrete"):
+        yield from _bit_complaints(table, address)
+    elif address.encoding is None and _window(address) is None:
+        yield "encoding is missing: a register needs one, e.g. int16"
+    yield from _type_complaints(spec, address)
+    yield from _field_complaints(address)
+    if not (broken := address.encoding == "string" and address.length is None):
+        last = first + _raw_codec(spec, address).count - 1
+        broken = last > 65535  # noqa: PLR2004 - the last address there is
+        if broken:
+            yield f"the value ends at address {last}; the last address is 65535"
+    elif broken:
+        yield "length is missing: a string needs its number of registers"
+
+
+def _bit_complaints(table: str, address: ModbusAddress) -> Iterator[str]:
+    if address.encoding not in (None, "bool"):
+        yield f"encoding {address.encoding} needs registers; a {table} is a bool"
+    if address.bit is not None or address.field is not None:
+        yield f"bit and field are parts of a register; a {table} has none"
+
+
+def _type_complaints(spec: PropertySpec, address: ModbusAddress) -> Iterator[str]:
+    one_bit = address.place[0] in ("coil", "discrete") or address.encoding == "bool"
+    one_bit = one_bit or address.bit is not None
+    if address.labels is not None:
+        if spec.type is not ValueType.STRING:
+            yield f"labels give a string, but type is {spec.type}"
+        if address.encoding in ("string", "float32", "float64", "unixtime"):
+            yield f"labels name whole numbers, but encoding is {address.encoding}"
+    elif spec.type is ValueType.BOOL and not one_bit:
+        yield "type bool needs a coil, a discrete input, a bit, or encoding bool"
+    elif spec.type is ValueType.STRING and address.encoding not in ("string", "unixtime"):
+        yield "type string needs encoding string or unixtime, or labels"
+    elif spec.type is not ValueType.STRING and address.encoding == "string":
+        yield f"encoding string gives a string, but type is {spec.type}"
+    elif spec.type is ValueType.INT and address.encoding in ("float32", "float64"):
+        yield f"encoding {address.encoding} gives fractions: type must be float"
+    elif spec.type in (ValueType.INT, ValueType.FLOAT) and one_bit:
+        yield f"one bit gives a bool, but type is {spec.type}; use field for a number"
+    yield from _scale_complaints(spec, address)
+
+
+def _scale_complaints(spec: PropertySpec, address: ModbusAddress) -> Iterator[str]:
+    scaled = address.scale is not None or address.offset or address.scale_factor is not None
+    numeric = spec.type in (ValueType.INT, ValueType.FLOAT)
+    if scaled and not numeric:
+        yield f"scale, offset and scaleFactor need a number, but type is {spec.type}"
+    if address.scale is not None and not (math.isfinite(address.scale) and address.scale):
+        yield "scale must be a finite number other than zero"
+    if not math.isfinite(address.offset):
+        yield "offset must be a finite number"
+    whole = address.offset.is_integer() and (address.scale is None or address.scale.is_integer())
+    if spec.type is ValueType.INT and (not whole or address.scale_factor is not None):
+        yield "a fractional scale or offset, or a scaleFactor, gives fractions: type must be float"
+    if address.scale_factor is not None and address.place[0] in ("coil", "discrete"):
+        yield "scaleFactor needs a property in registers"
+    if address.clamp and (not numeric or (spec.minimum is None and spec.maximum is None)):
+        yield "clamp needs a number with a minimum or a maximum"
+
+
+def _field_complaints(address: ModbusAddress) -> Iterator[str]:
+    window = _window(address)
+    if address.bit is not None and address.field is not None:
+        yield "give bit or field, not both"
+    whole = (None, "int16", "uint16", "int32", "uint32", "int64", "uint64")
+    if window is not None and address.encoding not in whole:
+        yield f"bit and field need an integer encoding, not {address.encoding}"
+    elif window is not None:
+        bits = int((address.encoding or "uint16").removeprefix("u").removeprefix("int"))
+        if sum(window) > bits:
+            yield f"bit {sum(window) - 1} is outside the {bits} bits of the value"
+    if address.length is not None and address.encoding != "string":
+        yield "length is for encoding string"
+    if address.encoding == "string" and address.effective_order in ("CDAB", "DCBA"):
+        yield "the registers of a string are in order: use order ABCD or BADC"
+    if address.labels is not None and len(set(address.labels.values())) < len(address.labels):
+        yield "two labels are the same"
