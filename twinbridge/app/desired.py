@@ -1,0 +1,366 @@
+"""What is desired of the devices of one edge node: accepted, kept, sent, and what became of it.
+
+A desired value is on disk before anyone is told that it is accepted. One PATCH is one version
+of the device's desired state; versions only grow, also across restarts and withdrawals.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+import structlog
+
+from twinbridge.api.wire import Json
+from twinbridge.app.alarm_table import AlarmTable
+from twinbridge.app.clock import Clock, Doorbell
+from twinbridge.app.desired_entry import (
+    WITHDRAWN,
+    Actor,
+    deadline,
+    desired_view,
+    new_entry,
+    record,
+    to_desire,
+    wish_text,
+)
+from twinbridge.app.events import DesiredChanged, EventLog
+from twinbridge.core.alarm import Alarm
+from twinbridge.core.messages import Audit, Desire, DesiredState, Outcome
+from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec
+from twinbridge.core.twin import check_desired
+from twinbridge.errors import (
+    Conflict,
+    Interlocked,
+    InvalidDesired,
+    StaleVersion,
+    StoreUnavailable,
+)
+from twinbridge.ports import StoredDesired, TwinStore
+
+log = structlog.get_logger()
+
+DEVICE_ORIGIN = "device"
+PATIENCE = 1.0
+"""Seconds between tries while the disk refuses."""
+
+_LOST_PULSE = "not known whether it was written before the restart; a pulse is not repeated"
+
+
+Key = tuple[str, str]
+
+
+class DesiredTwins:
+    """The desired side of every twin. `send` hands a value to the machines' side."""
+
+    def __init__(
+        self,
+        store: TwinStore,
+        clock: Clock,
+        alarms: AlarmTable,
+        events: EventLog,
+        send: Callable[[Desire], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._alarms = alarms
+        self._events = events
+        self._send = send
+        self._entries: defaultdict[str, dict[str, StoredDesired]] = defaultdict(dict)
+        self._versions: defaultdict[str, int] = defaultdict(int)
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._deadlines: dict[Key, int] = {}
+        """Monotonic ns at which what is pending expires."""
+        self._unsaved: dict[Key, None] = {}
+        self._bell = Doorbell()
+
+    # What stands.
+
+    def version(self, device: str) -> int:
+        return self._versions.get(device, 0)
+
+    def entry(self, device: str, name: str) -> StoredDesired | None:
+        entry = self._entries[device].get(name) if device in self._entries else None
+        return None if entry is None or entry.state == WITHDRAWN else entry
+
+    def view(self, device: str, name: str) -> Json | None:
+        entry = self.entry(device, name)
+        return None if entry is None else desired_view(entry)
+
+    # A request.
+
+    async def accept(
+        self,
+        spec: DeviceSpec,
+        patch: Mapping[str, DesiredSpec | None],
+        actor: Actor,
+        matches: Callable[[], bool],
+    ) -> int:
+        """Take up a whole patch or nothing of it; returns the version of the desired state.
+
+        Raises InvalidDesired, Interlocked, StaleVersion when `matches` says that the caller
+        looked at an older state, or StoreUnavailable.
+        """
+        async with self._locks[spec.name]:
+            try:
+                if not matches():
+                    raise StaleVersion(f"{spec.name}: it has changed since; read it again")
+                entries = self._checked(spec, patch, actor)
+            except (InvalidDesired, Conflict) as error:
+                await self._note_refusal(spec.name, patch, actor, str(error))
+                raise
+            if entries:
+                await self._store.append_audit(*(self._record(e, actor) for e in entries))
+                await self._store.save_desired(*entries)
+            for entry in entries:
+                self._replace(entry)
+            return self.version(spec.name)
+
+    def _checked(
+        self, spec: DeviceSpec, patch: Mapping[str, DesiredSpec | None], actor: Actor
+    ) -> list[StoredDesired]:
+        version = self.version(spec.name) + 1
+        entries = (self._wished(spec, n, w, version, actor) for n, w in patch.items())
+        return [entry for entry in entries if entry is not None]
+
+    def _wished(
+        self, spec: DeviceSpec, name: str, wish: DesiredSpec | None, version: int, actor: Actor
+    ) -> StoredDesired | None:
+        """The entry that a wish becomes; None for the withdrawal of what is not desired."""
+        now = self._clock.wall()
+        point = spec.point(name)
+        if point is None:
+            known = ", ".join(p.spec.name for p in spec.points if p.spec.access.writable)
+            raise InvalidDesired(
+                f"{spec.name}/{name}: no such property", field=name, allowed=f"one of: {known}"
+            )
+        old = self._entries[spec.name].get(name)
+        if wish is None:
+            if old is None or old.state == WITHDRAWN:
+                return None
+            said = f"withdrawn by {actor.name}"
+            return replace(old, version=version, state=WITHDRAWN, message=said, changed=now)
+        check_desired(point.spec, wish.value)
+        self._alarms.refuse_if_held(spec.name, name, wish.value)
+        # What the resource said stays noted, so that it is not taken up a second time.
+        noted = old.spec if old else ""
+        said = wish_text(wish) if actor.origin == DEVICE_ORIGIN else noted
+        entry = new_entry(spec.name, wish, version, actor.origin, now)
+        return replace(entry, valid_until=deadline(wish, now), spec=said)
+
+    def _replace(self, entry: StoredDesired) -> None:
+        """Let a new entry take the place of the old one, and send it."""
+        key = (entry.device, entry.property)
+        old = self.entry(*key)
+        if old is not None and old.state == DesiredState.PENDING and entry.state != WITHDRAWN:
+            told = replace(old, state=DesiredState.OVERRIDDEN.value, changed=entry.changed)
+            self._events.append(DesiredChanged(*key, desired_view(told)))
+        self._versions[entry.device] = max(self.version(entry.device), entry.version)
+        self._put(entry)
+        if entry.state == DesiredState.PENDING:
+            if entry.valid_until is not None:
+                left = entry.valid_until - entry.accepted
+                self._deadlines[key] = self._clock.mono() + left
+                self._bell.ring()
+            self._send(to_desire(entry, self._clock.mono()))
+        elif entry.state == WITHDRAWN and old is not None and old.state == DesiredState.PENDING:
+            # The machines' side may still hold it: an expired newer one takes its place there.
+            self._send(to_desire(replace(entry, valid_until=entry.changed - 1), 0))
+
+    def _put(self, entry: StoredDesired) -> None:
+        key = (entry.device, entry.property)
+        self._entries[entry.device][entry.property] = entry
+        self._deadlines.pop(key, None)
+        self._events.append(DesiredChanged(*key, self.view(*key)))
+
+    # What the Device resource asks for, and what a start finds.
+
+    def restore(self, entries: Iterable[StoredDesired]) -> None:
+        for entry in entries:
+            self._entries[entry.device][entry.property] = entry
+            self._versions[entry.device] = max(self.version(entry.device), entry.version)
+
+    async def resume(self, spec: DeviceSpec) -> None:
+        """A device came, or its definition changed: take up its own wishes, send what waits."""
+        for entry in list(self._entries[spec.name].values()):
+            if entry.state == DesiredState.PENDING:
+                self._resume_pending(spec, entry)
+        for wish in spec.desired:
+            await self._take_up(spec, wish)
+
+    async def _take_up(self, spec: DeviceSpec, wish: DesiredSpec) -> None:
+        """Once per text of the entry: a later value of another origin is not written over."""
+        old = self._entries[spec.name].get(wish.property)
+        if old is not None and old.spec == wish_text(wish):
+            return
+        actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
+        try:
+            await self.accept(spec, {wish.property: wish}, actor, lambda: True)
+        except (InvalidDesired, Interlocked) as error:
+            held = isinstance(error, Interlocked)
+            state = DesiredState.BLOCKED if held else DesiredState.REJECTED
+            self._note_unfit(spec.name, wish, state, str(error))
+        except StoreUnavailable as error:
+            why = str(error)
+            log.error("desired value not taken up", device=spec.name, why=why)  # noqa: TRY400 - a full disk is no bug, its trace says nothing
+
+    def _note_unfit(self, device: str, wish: DesiredSpec, state: DesiredState, why: str) -> None:
+        """Keep it with its text, so that it is shown, and not tried again as it is."""
+        entry = replace(
+            new_entry(device, wish, self.version(device) + 1, DEVICE_ORIGIN, self._clock.wall()),
+            state=state.value,
+            message=why,
+            valid_until=wish.valid_until,
+            spec=wish_text(wish),
+        )
+        self._versions[device] = entry.version
+        self._put(entry)
+        self._keep_later(entry)
+
+    def _resume_pending(self, spec: DeviceSpec, entry: StoredDesired) -> None:
+        point = spec.point(entry.property)
+        if point is None:
+            self._become(entry, DesiredState.REJECTED, "the device has no such property any more")
+            return
+        try:
+            check_desired(point.spec, entry.value)
+            self._alarms.refuse_if_held(entry.device, entry.property, entry.value)
+        except InvalidDesired as error:
+            self._become(entry, DesiredState.REJECTED, str(error))
+        except Interlocked as error:
+            self._become(entry, DesiredState.BLOCKED, str(error))
+        else:
+            self._resend(entry, pulse=point.spec.pulse)
+
+    def _resend(self, entry: StoredDesired, *, pulse: bool) -> None:
+        now = self._clock.wall()
+        key = (entry.device, entry.property)
+        if pulse:
+            self._become(entry, DesiredState.REJECTED, _LOST_PULSE)
+        elif entry.valid_until is None:
+            self._send(to_desire(entry, 0))
+        elif not entry.accepted <= now < entry.valid_until:
+            # A clock that stands before the acceptance cannot be trusted: doubt counts against.
+            self._become(entry, DesiredState.EXPIRED, "it expired before it could be written")
+        else:
+            self._deadlines.setdefault(key, self._clock.mono() + entry.valid_until - now)
+            self._bell.ring()
+            self._send(to_desire(entry, 0))
+
+    def reapply(self, spec: DeviceSpec) -> None:
+        """The device is back: write again what its properties want written again."""
+        for entry in list(self._entries[spec.name].values()):
+            point = spec.point(entry.property)
+            lasting = entry.state == DesiredState.APPLIED and entry.valid_until is None
+            if point is not None and point.spec.reapply and lasting:
+                self._become(entry, DesiredState.PENDING, "written again: the device is back")
+                self._resume_pending(spec, self._entries[spec.name][entry.property])
+
+    async def forget(self, device: str) -> None:
+        """The device is gone from the definitions, and with it what was desired of it."""
+        if self._entries.pop(device, None):
+            await self._store.forget_desired(device)
+        for table in (self._deadlines, self._unsaved):
+            for key in [k for k in table if k[0] == device]:
+                del table[key]
+        self._versions.pop(device, None)
+
+    # What became of it.
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note an outcome; one of an older version, or of a withdrawn value, says nothing."""
+        entry = self.entry(outcome.device, outcome.property)
+        if entry is None or entry.version != outcome.version:
+            return
+        if entry.state != outcome.state.value or entry.message != outcome.message:
+            self._become(entry, outcome.state, outcome.message, outcome.at)
+
+    def refused(self, desire: Desire, state: DesiredState, message: str) -> None:
+        """The machines' side refused to take it."""
+        at = self._clock.wall()
+        self.settle(Outcome(desire.device, desire.property, desire.version, state, message, at))
+
+    def hold(self, alarm: Alarm) -> None:
+        """A trip came: what it holds is no longer desired, also not after its reset."""
+        for device, name, value in alarm.holds:
+            entry = self.entry(device, name)
+            if entry is None:
+                continue
+            try:
+                self._alarms.refuse_if_held(device, name, entry.value)
+            except Interlocked as error:
+                if entry.state == DesiredState.PENDING:
+                    self._become(entry, DesiredState.BLOCKED, str(error))
+                elif entry.state == DesiredState.APPLIED:
+                    said = f"the trip {alarm.rule} wrote {value!r} (alarm {alarm.id})"
+                    self._become(entry, DesiredState.OVERRIDDEN, said)
+
+    def _become(self, entry: StoredDesired, state: DesiredState, message: str, at: int = 0) -> None:
+        changed = at or self._clock.wall()
+        new = replace(entry, state=state.value, message=message, changed=changed)
+        self._put(new)
+        self._keep_later(new)
+
+    # Keeping, and expiring.
+
+    def _keep_later(self, entry: StoredDesired) -> None:
+        self._unsaved[entry.device, entry.property] = None
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Expire what is due, and put on disk what became of desired values."""
+        while True:
+            self._expire_due()
+            kept = await self.keep()
+            await self._bell.wait(self._until_next() if kept else PATIENCE)
+
+    def _until_next(self) -> float | None:
+        """Seconds."""
+        if not self._deadlines:
+            return None
+        return max(0, min(self._deadlines.values()) - self._clock.mono()) / SECOND
+
+    def _expire_due(self) -> None:
+        now = self._clock.mono()
+        for key in [k for k, due in self._deadlines.items() if due <= now]:
+            del self._deadlines[key]
+            entry = self.entry(*key)
+            if entry is not None and entry.state == DesiredState.PENDING:
+                self._become(entry, DesiredState.EXPIRED, "it was not written in time")
+
+    async def keep(self) -> bool:
+        """Put what changed on disk; False while the disk does not take it."""
+        while self._unsaved:
+            device = next(iter(self._unsaved))[0]
+            async with self._locks[device]:
+                mine = self._entries[device]
+                entries = [mine[name] for owner, name in self._unsaved if owner == device]
+                try:
+                    await self._store.save_desired(*entries)
+                except StoreUnavailable:
+                    return False
+                for entry in entries:
+                    if mine.get(entry.property) is entry:
+                        self._unsaved.pop((device, entry.property), None)
+        return True
+
+    # The journal.
+
+    def _record(self, entry: StoredDesired, actor: Actor) -> Audit:
+        old = self.entry(entry.device, entry.property)
+        return record(entry, old, actor, self._clock)
+
+    async def _note_refusal(
+        self, device: str, patch: Mapping[str, DesiredSpec | None], actor: Actor, why: str
+    ) -> None:
+        """A refusal is told even when it cannot be kept."""
+        asked = {name: wish.value if wish else None for name, wish in patch.items()}
+        detail: dict[str, object] = {"who": actor.name, "from": actor.address, "new": asked, "why": why}
+        wall, mono = self._clock.wall(), self._clock.mono()
+        with suppress(StoreUnavailable):
+            await self._store.append_audit(
+                Audit("desired.refused", device, actor.origin, detail, wall, mono)
+            )

@@ -1,0 +1,96 @@
+"""One desired value as it is kept, shown, sent and journalled."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from twinbridge.api.wire import Json, timestamp
+from twinbridge.app.clock import Clock
+from twinbridge.core.messages import Audit, Desire, DesiredState
+from twinbridge.core.model import DesiredSpec
+from twinbridge.errors import InvalidDesired
+from twinbridge.ports import StoredDesired
+
+WITHDRAWN = "withdrawn"
+"""Kept in the store as the grave of a desired value, so that its version is not given again."""
+
+
+class Actor(NamedTuple):
+    """Who asks, over which way (`rest`, `device` for the resource itself), and from where."""
+
+    name: str
+    origin: str
+    address: str = ""
+
+
+def new_entry(device: str, wish: DesiredSpec, version: int, origin: str, now: int) -> StoredDesired:
+    """A wish, pending. `now` is UTC ns."""
+    return StoredDesired(
+        device,
+        wish.property,
+        wish.value,
+        version,
+        origin,
+        DesiredState.PENDING.value,
+        accepted=now,
+        changed=now,
+    )
+
+
+def desired_view(entry: StoredDesired) -> Json:
+    view: Json = {
+        "value": entry.value,
+        "version": entry.version,
+        "origin": entry.origin,
+        "state": entry.state,
+        "message": entry.message,
+        "timestamp": timestamp(entry.changed),
+    }
+    if entry.valid_until is not None:
+        view["validUntil"] = timestamp(entry.valid_until)
+    return view
+
+
+def to_desire(entry: StoredDesired, accepted_mono: int) -> Desire:
+    """The message to the machines' side; `accepted_mono` is 0 for what came from disk."""
+    return Desire(
+        entry.device,
+        entry.property,
+        entry.value,
+        entry.version,
+        entry.origin,
+        entry.accepted,
+        entry.valid_until,
+        accepted_mono,
+    )
+
+
+def deadline(wish: DesiredSpec, now: int) -> int | None:
+    """UTC ns until which a wish is valid, None for ever. Raises InvalidDesired when it is over."""
+    if wish.valid_for is not None:
+        return now + wish.valid_for
+    if wish.valid_until is not None and wish.valid_until <= now:
+        field = f"{wish.property}.validUntil"
+        raise InvalidDesired(f"{field}: it is over", field=field, allowed="a time to come")
+    return wish.valid_until
+
+
+def wish_text(wish: DesiredSpec) -> str:
+    """What a resource's entry says: equal texts are one wish."""
+    return f"{wish.value!r} until={wish.valid_until} for={wish.valid_for}"
+
+
+def record(entry: StoredDesired, old: StoredDesired | None, actor: Actor, clock: Clock) -> Audit:
+    """The journal's record of an entry that was accepted in place of `old`."""
+    withdrawn = entry.state == WITHDRAWN
+    detail: dict[str, object] = {
+        "who": actor.name,
+        "from": actor.address,
+        "old": old.value if old else None,
+        "new": None if withdrawn else entry.value,
+        "version": entry.version,
+        "validUntil": timestamp(entry.valid_until or 0),
+    }
+    kind = "desired.withdrawn" if withdrawn else "desired.accepted"
+    subject = f"{entry.device}/{entry.property}"
+    return Audit(kind, subject, actor.origin, detail, clock.wall(), clock.mono())
