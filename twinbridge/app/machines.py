@@ -1,0 +1,348 @@
+"""Everything that touches machines in one process: workers, rules, trips; and its reload."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+
+import structlog
+from pydantic import BaseModel
+
+from twinbridge.app.alarms import AlarmDesk
+from twinbridge.app.clock import Clock
+from twinbridge.app.command import Command
+from twinbridge.app.device import Device, Station, Watcher
+from twinbridge.app.interlock import Interlock
+from twinbridge.app.journal import Journal
+from twinbridge.app.metrics import CONNECTED, DEVICES
+from twinbridge.app.pipeline import Pipeline
+from twinbridge.app.rule_runner import RuleRunner
+from twinbridge.app.stop_write import StopWrite
+from twinbridge.app.supervise import supervise
+from twinbridge.app.worker import Worker
+from twinbridge.core.messages import (
+    Acknowledge,
+    Desire,
+    Outcome,
+    Request,
+    ResetTrip,
+    SetMode,
+    Shelve,
+)
+from twinbridge.core.model import DeviceSpec, PropertyRef, Value
+from twinbridge.core.rule import Mode, RuleInstance, Write
+from twinbridge.core.rules import needs_every_sample
+from twinbridge.errors import Interlocked, TwinBridgeError, UnknownName
+from twinbridge.ports import Bus, Driver, StoredState, TwinStore
+
+log = structlog.get_logger()
+
+
+class Machines:
+    """Owns the links of this process. Use `async with`; then `apply` definitions.
+
+    `drivers` by protocol name. A device whose protocol has no driver is refused by `apply`'s
+    caller (the definitions are checked before).
+    """
+
+    def __init__(
+        self, drivers: Mapping[str, Driver], store: TwinStore, bus: Bus, clock: Clock
+    ) -> None:
+        self._drivers = drivers
+        self._bus = bus
+        self._clock = clock
+        self._pipeline = Pipeline(bus, clock)
+        self._interlock = Interlock()
+        self._journal = Journal(store, bus, clock)
+        self._devices: dict[str, Device] = {}
+        self._stations: dict[tuple[str, str], Station] = {}
+        self._workers: dict[str, Worker] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._runners: dict[str, RuleRunner] = {}
+        self._modes: dict[str, Mode] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._desk = AlarmDesk(
+            self._devices,
+            self._interlock,
+            self._journal,
+            clock,
+            press=self._press,
+            act=self._act,
+            guard=self._guard,
+        )
+        bus.serve(self.handle)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Serve until cancelled; `ready` is set once `apply` may be called."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                group.create_task(self._supervised("journal", self._journal.run), name="journal")
+                group.create_task(
+                    self._supervised("contacts", self._tell_contacts), name="contacts"
+                )
+                ready.set()
+        finally:
+            self._group = None
+            for runner in self._runners.values():
+                runner.stop()
+
+    async def drain(self) -> None:
+        """Keep what the journal still holds. Raises StoreUnavailable."""
+        await self._journal.drain()
+
+    @property
+    def devices(self) -> Mapping[str, Device]:
+        return self._devices
+
+    def start(
+        self, stored: StoredState, devices: Mapping[str, DeviceSpec], rules: Iterable[RuleInstance]
+    ) -> None:
+        """The first `apply`, with what stood on disk: modes, latches, standing alarms."""
+        self._modes = {rule: Mode(mode) for rule, mode in stored.modes.items()}
+        instances = [_with_mode(i, self._modes.get(i.rule)) for i in rules]
+        self._take_devices(devices)
+        if stored.readable:
+            self._desk.restore(stored.alarms)
+        else:
+            for instance in instances:
+                if instance.mode is Mode.ARMED:
+                    self._desk.latch_unreadable(instance)
+        self._take_rules(instances)
+        self._guard()
+        self._serve()
+        self._desk.press_resumed()
+
+    def apply(self, devices: Mapping[str, DeviceSpec], rules: Iterable[RuleInstance]) -> None:
+        """Take up new definitions. What did not change goes on undisturbed."""
+        self._take_devices(devices)
+        self._desk.rebind()
+        self._take_rules([_with_mode(i, self._modes.get(i.rule)) for i in rules])
+        self._guard()
+        self._serve()
+        self._desk.press_resumed()
+
+    async def handle(self, request: Request) -> None:
+        """What the agent asks. Raises UnknownName, Conflict, InvalidInput, StoreUnavailable."""
+        match request:
+            case Desire():
+                self._desire(request)
+            case ResetTrip():
+                await self._desk.reset(request, self._runners)
+            case Acknowledge():
+                await self._desk.acknowledge(request)
+            case Shelve():
+                await self._desk.shelve(request)
+            case SetMode():
+                await self._set_mode(request)
+
+    # Definitions
+
+    def _take_devices(self, specs: Mapping[str, DeviceSpec]) -> None:
+        for name, device in list(self._devices.items()):
+            if name not in specs or specs[name].digest != device.spec.digest:
+                del self._devices[name]
+                if device.connected:
+                    CONNECTED.dec()
+        for name, spec in specs.items():
+            if name not in self._devices:
+                self._devices[name] = Device.of(spec, self._station(spec))
+        DEVICES.set(len(self._devices))
+
+    def _station(self, spec: DeviceSpec) -> Station:
+        driver = self._drivers[spec.protocol]
+        key = (self._endpoint(spec), driver.unit(_connection(spec)))
+        return self._stations.setdefault(key, Station(key[1]))
+
+    def _endpoint(self, spec: DeviceSpec) -> str:
+        return self._drivers[spec.protocol].endpoint(_connection(spec))
+
+    def _take_rules(self, instances: Iterable[RuleInstance]) -> None:
+        wanted = {i.id: i for i in instances}
+        for key, runner in list(self._runners.items()):
+            if runner.instance != wanted.get(key):
+                runner.stop()
+                self._desk.clear(key)
+                del self._runners[key]
+        for key, instance in wanted.items():
+            if key not in self._runners:
+                self._runners[key] = RuleRunner(
+                    instance, self._devices, self._clock, self._desk.on_effects
+                )
+                self._runners[key].start(latched=self._desk.tripped(key))
+            else:
+                self._runners[key].go_on()
+
+    def _guard(self) -> None:
+        """Bind watchers anew, and answer at once the writes that a trip now forbids."""
+        watchers: dict[PropertyRef, list[Watcher]] = {}
+        rates: dict[PropertyRef, list[Watcher]] = {}
+        for runner in self._runners.values():
+            for ref in runner.refs:
+                watchers.setdefault(ref, []).append(runner)
+                if needs_every_sample(runner.instance):
+                    rates.setdefault(ref, []).append(runner)
+        for trip in self._desk.trips:
+            for ref in trip.watched:
+                watchers.setdefault(ref, []).append(trip)
+        for device in self._devices.values():
+            device.watch(_of(device, watchers), _of(device, rates))
+        for worker in self._workers.values():
+            worker.recheck()
+
+    # Links
+
+    def _serve(self) -> None:
+        """One worker and task for each endpoint that has devices."""
+        served: dict[str, list[Device]] = {}
+        for device in self._devices.values():
+            served.setdefault(self._endpoint(device.spec), []).append(device)
+        for endpoint in [e for e in self._workers if e not in served]:
+            self._tasks.pop(endpoint).cancel()
+            del self._workers[endpoint]
+        for endpoint, devices in served.items():
+            worker = self._workers.get(endpoint)
+            if worker and any(d.spec.connection == worker.connection for d in devices):
+                worker.serve(devices)
+            else:
+                self._open_worker(endpoint, devices)
+
+    def _open_worker(self, endpoint: str, devices: list[Device]) -> None:
+        """Start a worker; one that served the endpoint with another connection goes first."""
+        if (old := self._tasks.pop(endpoint, None)) is not None:
+            old.cancel()
+        spec = devices[0].spec
+        driver = self._drivers[spec.protocol]
+        worker = Worker(
+            endpoint,
+            _connection(spec),
+            driver.open,
+            pipeline=self._pipeline,
+            interlock=self._interlock,
+            clock=self._clock,
+        )
+        worker.serve(devices)
+        self._workers[endpoint] = worker
+        assert self._group is not None, "run() first"  # noqa: S101 - a caller's mistake, not input
+        self._tasks[endpoint] = self._group.create_task(
+            self._after(old, supervise(f"link {endpoint}", worker.run, worker.lose_all)),
+            name=f"link {endpoint}",
+        )
+
+    async def _after(
+        self, old: asyncio.Task[None] | None, then: Coroutine[None, None, None]
+    ) -> None:
+        """One writer per device: the old link is closed before the new one opens."""
+        if old is not None:
+            await asyncio.wait([old])
+        await then
+
+    async def _supervised(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        await supervise(name, run, lambda _: None)
+
+    async def _tell_contacts(self) -> None:
+        while True:
+            self._pipeline.tell_contacts(self._devices.values())
+            await asyncio.sleep(1.0)
+
+    def _worker_of(self, device: Device) -> Worker | None:
+        return self._workers.get(self._endpoint(device.spec))
+
+    # Writes
+
+    def _press(self, stop: StopWrite) -> None:
+        worker = self._worker_of(stop.device)
+        if worker is None:
+            stop.miss("no link serves the device", self._clock.mono())
+        else:
+            worker.press(stop)
+
+    def _desire(self, desire: Desire) -> None:
+        self._submit(desire, raising=True)
+
+    def _act(self, instance: RuleInstance, write: Write) -> None:
+        """An automation writes like anybody else: range, interlock and read-back apply."""
+        self._submit(
+            Desire(
+                write.target.device,
+                write.target.property,
+                write.value,
+                version=0,
+                origin=f"rule:{instance.rule}",
+                accepted=self._clock.wall(),
+                accepted_mono=self._clock.mono(),
+            ),
+            raising=False,
+        )
+
+    def _submit(self, desire: Desire, *, raising: bool) -> None:
+        device = self._devices.get(desire.device)
+        point = device.points.get(desire.property) if device else None
+        worker = self._worker_of(device) if device else None
+        if device is None or point is None or worker is None:
+            self._refuse(UnknownName(f"no {desire.device}/{desire.property} here"), desire, raising)
+            return
+        if trip := self._interlock.blocks(point.ref, desire.value):
+            self._refuse(Interlocked(f"trip {trip} holds {point.ref}"), desire, raising)
+            return
+        worker.submit(Command(device, point, desire, self._answer))
+
+    def _refuse(self, error: TwinBridgeError, desire: Desire, raising: bool) -> None:  # noqa: FBT001
+        self._journal.record(
+            "write.refused",
+            f"{desire.device}/{desire.property}",
+            desire.origin,
+            value=desire.value,
+            why=str(error),
+        )
+        if raising:
+            raise error
+
+    def _answer(self, command: Command, outcome: Outcome, before: Value | None) -> None:
+        desire = command.desire
+        self._journal.record(
+            "write",
+            str(command.point.ref),
+            desire.origin,
+            old=before,
+            new=desire.value,
+            outcome=str(outcome.state),
+            message=outcome.message,
+            version=desire.version,
+        )
+        if desire.version:
+            self._bus.publish(outcome)
+
+    async def _set_mode(self, request: SetMode) -> None:
+        """Arm, disarm or dry-run a rule; kept before it takes effect."""
+        runners = [r for r in self._runners.values() if r.instance.rule == request.rule]
+        if not runners:
+            raise UnknownName(f"no rule {request.rule!r} is served here")
+        old = runners[0].instance.mode
+        audit = self._journal.entry(
+            "mode", request.rule, request.who, old=str(old), new=str(request.mode)
+        )
+        await self._journal.save_mode(request.rule, str(request.mode), audit)
+        self._modes[request.rule] = request.mode
+        for runner in runners:
+            runner.set_mode(request.mode)
+
+
+def _connection(spec: DeviceSpec) -> BaseModel:
+    """The core keeps a connection as an opaque object; here it is the driver's own model."""
+    if not isinstance(spec.connection, BaseModel):
+        raise TypeError(f"{spec.name}: its connection has not been validated by its driver")
+    return spec.connection
+
+
+def _with_mode(instance: RuleInstance, mode: Mode | None) -> RuleInstance:
+    """A mode set by a person outlives restarts and outranks the resource's."""
+    return instance if mode is None else replace(instance, mode=mode)
+
+
+def _of(
+    device: Device, found: Mapping[PropertyRef, list[Watcher]]
+) -> dict[str, tuple[Watcher, ...]]:
+    refs = ((name, PropertyRef(device.name, name)) for name in device.points)
+    return {name: tuple(found[ref]) for name, ref in refs if ref in found}

@@ -1,0 +1,287 @@
+"""One task that owns one link: trips first, then writes, then polls, one request at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+
+import structlog
+from pydantic import BaseModel
+
+from twinbridge.app.clock import Clock, Doorbell
+from twinbridge.app.command import Command
+from twinbridge.app.device import Device, Scan, Station
+from twinbridge.app.interlock import Interlock
+from twinbridge.app.metrics import (
+    DROPS,
+    ERRORS,
+    MAILBOX,
+    POLL_SECONDS,
+    POLLS,
+    POLLS_LATE,
+    POLLS_SKIPPED,
+)
+from twinbridge.app.pipeline import Pipeline
+from twinbridge.app.scanning import Schedule, arrange, late
+from twinbridge.app.stop_write import StopWrite
+from twinbridge.app.supervise import Backoff
+from twinbridge.core.messages import DesiredState
+from twinbridge.core.model import SECOND, PropertyRef, Reason
+from twinbridge.errors import DeviceBusy, DeviceError, LinkLost, NoResponse
+from twinbridge.ports import UNCHANGED, Link, ReadResult
+
+log = structlog.get_logger()
+
+MAILBOX_LIMIT = 1000
+RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 4.0
+"""Seconds between tries to open the link."""
+READ_TRIES = 2
+"""A device that does not answer is asked once more before it counts as lost."""
+CIRCUIT_FAILURES = 3
+SHARED_PROBE_FIRST, SHARED_PROBE_LONGEST = 10.0, 60.0
+"""Seconds a silent unit is left alone, where others wait behind the same gateway."""
+ALONE_PROBE_FIRST, ALONE_PROBE_LONGEST = 0.2, 4.0
+"""The same for the only unit of a link: nobody else is kept waiting."""
+
+
+@dataclass(slots=True)
+class Mailbox:
+    """What waits for the link. A newer command for a property replaces the one that waits."""
+
+    stops: list[StopWrite] = field(default_factory=list)
+    commands: dict[PropertyRef, Command] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.stops) + len(self.commands)
+
+
+class Worker:
+    """Serves the devices of one endpoint. `open_link` makes a new connection."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        connection: BaseModel,
+        open_link: Callable[[BaseModel], AbstractAsyncContextManager[Link]],
+        *,
+        pipeline: Pipeline,
+        interlock: Interlock,
+        clock: Clock,
+    ) -> None:
+        self.endpoint = endpoint
+        self.connection = connection
+        self._open_link = open_link
+        self._pipeline = pipeline
+        self._interlock = interlock
+        self._clock = clock
+        self._bell = Doorbell()
+        self._mailbox = Mailbox()
+        self._schedule = Schedule()
+        self._devices: dict[str, Device] = {}
+        self._changed = False
+        self._depth = MAILBOX.labels(endpoint)
+
+    @property
+    def devices(self) -> Iterable[Device]:
+        return self._devices.values()
+
+    def serve(self, devices: Iterable[Device]) -> None:
+        """Serve these from now on; those served before keep their schedule."""
+        self._devices = {d.name: d for d in devices}
+        self._changed = True
+        self._bell.ring()
+
+    def press(self, stop: StopWrite) -> None:
+        """A trip's write: next on the wire, after the request in flight."""
+        if stop not in self._mailbox.stops:
+            self._mailbox.stops.append(stop)
+        self._note_depth()
+        self._bell.ring()
+
+    def submit(self, command: Command) -> None:
+        """A desired value; at the limit the command is refused and answered so."""
+        older = self._mailbox.commands.pop(command.point.ref, None)
+        if older is not None:
+            older.finish(DesiredState.OVERRIDDEN, "a newer value came first", self._clock)
+        if len(self._mailbox.commands) >= MAILBOX_LIMIT:
+            DROPS.labels("mailbox").inc()
+            command.finish(DesiredState.REJECTED, "too many writes wait for this link", self._clock)
+            return
+        self._mailbox.commands[command.point.ref] = command
+        self._note_depth()
+        self._bell.ring()
+
+    def recheck(self) -> None:
+        """A trip has come: what it forbids is answered now, not when its turn comes."""
+        for command in list(self._mailbox.commands.values()):
+            if refusal := command.refusal(self._interlock, self._clock):
+                command.finish(*refusal, self._clock)
+        self._sweep()
+
+    def lose_all(self, error: Exception) -> None:
+        """Every device of the link is lost; trips that wait for it take note."""
+        now = self._clock.mono()
+        for device in self._devices.values():
+            self._pipeline.lose(device, str(error), now)
+        for stop in self._mailbox.stops:
+            if stop.waiting and stop.due <= now:
+                stop.miss(str(error), now)
+
+    async def run(self) -> None:
+        """Open the link and serve it; open it anew whenever it is lost. Never returns."""
+        backoff = Backoff(RECONNECT_FIRST, RECONNECT_LONGEST)
+        while True:
+            try:
+                async with self._open_link(self.connection) as link:
+                    await self._serve(link, backoff)
+            except DeviceError as error:
+                ERRORS.labels(error.kind).inc()
+                log.debug("link lost", endpoint=self.endpoint, why=str(error))
+                self.lose_all(error)
+            self.recheck()
+            await self._bell.wait(backoff.next())
+
+    async def _serve(self, link: Link, backoff: Backoff) -> None:
+        self._arrange(link, fresh=True)
+        while True:
+            if self._changed:
+                self._arrange(link, fresh=False)
+            now = self._clock.mono()
+            if stop := self._due_stop(now):
+                await self._do_stop(stop, link)
+            elif (scan := self._schedule.due(now)) and (scan.due + scan.interval <= now):
+                await self._poll(scan, link, now, backoff)
+            elif command := self._due_command(now):
+                await self._do_command(command, link)
+            elif scan:
+                await self._poll(scan, link, now, backoff)
+            else:
+                await self._bell.wait(self._until_next(now))
+
+    def _arrange(self, link: Link, *, fresh: bool) -> None:
+        self._changed = False
+        for device in self._devices.values():
+            if fresh or not device.scans:
+                arrange(device, link, self._clock.mono())
+        self._fill_schedule()
+
+    def _fill_schedule(self) -> None:
+        self._schedule.fill(s for d in self._devices.values() for s in d.scans)
+
+    def _due_stop(self, now: int) -> StopWrite | None:
+        stops = self._mailbox.stops
+        return next((s for s in stops if s.waiting and s.due <= now), None) if stops else None
+
+    def _due_command(self, now: int) -> Command | None:
+        if not self._mailbox.commands:
+            return None
+        ready = self._mailbox.commands.values()
+        return next((c for c in ready if c.due <= now and c.device.scanned), None)
+
+    def _until_next(self, now: int) -> float | None:
+        """Seconds until something is due; None: until the bell rings."""
+        dues = [s.due for s in self._mailbox.stops if s.waiting]
+        dues += [c.due for c in self._mailbox.commands.values() if c.device.scanned]
+        if (first := self._schedule.first()) is not None:
+            dues.append(first)
+        return (min(dues) - now) / SECOND if dues else None
+
+    async def _do_stop(self, stop: StopWrite, link: Link) -> None:
+        try:
+            await stop.step(link, self._pipeline, self._clock)
+        except LinkLost:
+            raise
+        except DeviceError as error:
+            ERRORS.labels(error.kind).inc()
+        # Turns are taken among several stops of one link.
+        self._mailbox.stops.remove(stop)
+        if stop.waiting:
+            self._mailbox.stops.append(stop)
+        self._note_depth()
+
+    async def _do_command(self, command: Command, link: Link) -> None:
+        try:
+            await command.step(link, self._pipeline, self._interlock, self._clock)
+        finally:
+            self._sweep()
+
+    def _sweep(self) -> None:
+        for ref, command in list(self._mailbox.commands.items()):
+            if command.done:
+                del self._mailbox.commands[ref]
+        self._note_depth()
+
+    def _note_depth(self) -> None:
+        self._depth.set(len(self._mailbox))
+
+    async def _poll(self, scan: Scan, link: Link, now: int, backoff: Backoff) -> None:
+        POLLS.inc()
+        if late(scan, now):
+            POLLS_LATE.inc()
+        try:
+            result = await self._read(scan, link)
+        except LinkLost:
+            raise
+        except DeviceError as error:
+            self._failed(scan, error)
+            return
+        backoff.reset()
+        after = self._clock.mono()
+        POLL_SECONDS.observe((after - now) / SECOND)
+        scan.served = True
+        if result is UNCHANGED:
+            self._pipeline.confirm(scan, after)
+        else:
+            self._pipeline.ingest(scan, result.readings, after)
+        if skipped := self._schedule.advance(scan, after):
+            POLLS_SKIPPED.inc(skipped)
+        if scan.device.station.failures:
+            self._answered_again(scan, after)
+        if result.replan:
+            arrange(scan.device, link, after, served=True)
+            self._fill_schedule()
+
+    async def _read(self, scan: Scan, link: Link) -> ReadResult:
+        for _ in range(READ_TRIES - 1):
+            try:
+                return await link.read(scan.request)
+            except (NoResponse, DeviceBusy) as error:
+                if self._mailbox.stops or scan.device.station.failures:
+                    raise
+                ERRORS.labels(error.kind).inc()
+        return await link.read(scan.request)
+
+    def _failed(self, scan: Scan, error: DeviceError) -> None:
+        """The device did not give its values: it is lost, and asked less often from now on."""
+        ERRORS.labels(error.kind).inc()
+        now = self._clock.mono()
+        station = scan.device.station
+        station.failures += 1
+        wait = self._probe_after(station)
+        if isinstance(error, NoResponse):
+            for device in self._devices.values():
+                if device.station is station:
+                    self._pipeline.lose(device, str(error), now)
+        else:
+            self._pipeline.lose(scan.device, str(error), now, Reason.DEVICE_FAULT)
+        station.silent_until = now + int(wait * SECOND)
+        self._schedule.postpone(station)
+
+    def _probe_after(self, station: Station) -> float:
+        alone = all(d.station is station for d in self._devices.values())
+        if alone:
+            first, longest = ALONE_PROBE_FIRST, ALONE_PROBE_LONGEST
+        elif station.failures < CIRCUIT_FAILURES:
+            return ALONE_PROBE_FIRST
+        else:
+            first, longest = SHARED_PROBE_FIRST, SHARED_PROBE_LONGEST
+        station.backoff = min(max(first, station.backoff * 2), longest)
+        return station.backoff
+
+    def _answered_again(self, scan: Scan, now: int) -> None:
+        station = scan.device.station
+        station.failures = 0
+        station.backoff = 0.0
+        station.silent_until = 0
+        self._schedule.recall(scan, now)
