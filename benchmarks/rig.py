@@ -1,0 +1,282 @@
+"""What every benchmark stands on: the processes, what they cost, and the table that says it.
+
+The load generator, the floor and TwinBridge each run in a process of their own; CPU and memory
+are read from /proc, over a window that opens after the start has settled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from definitions import definitions
+from load import Load
+from prometheus_client.parser import text_string_to_metric_families
+
+HERE = Path(__file__).parent
+TWINBRIDGE = Path(sysconfig.get_path("scripts"), "twinbridge")
+TICKS = os.sysconf("SC_CLK_TCK")
+START_LIMIT = 60.0
+NODE = "bench"
+
+
+class Broken(Exception):  # noqa: N818 - it is said, never caught by type
+    """The benchmark could not be done, or what was measured did the wrong thing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one process over one window."""
+
+    core: float
+    """Share of one core, 1.0 = all of it."""
+    resident: float
+    """MiB at the end."""
+
+
+@asynccontextmanager
+async def process(*command: object, **pipes: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A child that is asked to end on the way out, and killed if it will not in 10 s."""
+    child = await asyncio.create_subprocess_exec(*map(str, command), **pipes)
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.terminate()
+            try:
+                await asyncio.wait_for(child.wait(), 10)
+            except TimeoutError:
+                child.kill()
+                await child.wait()
+
+
+@dataclass
+class Generator:
+    """The load generator as its parent sees it."""
+
+    child: asyncio.subprocess.Process
+    ports: Sequence[int]
+    dead: Sequence[int]
+    writes: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+
+    def tell(self, do: str, device: int) -> None:
+        assert self.child.stdin is not None
+        self.child.stdin.write(json.dumps({"do": do, "device": device}).encode() + b"\n")
+
+    async def listen(self) -> None:
+        assert self.child.stdout is not None
+        async for line in self.child.stdout:
+            self.writes.put_nowait(json.loads(line))
+
+
+@asynccontextmanager
+async def generator(load: Load) -> AsyncIterator[Generator]:
+    pipe = asyncio.subprocess.PIPE
+    command = [sys.executable, HERE / "load_generator.py", *load.generator_options()]
+    async with process(*command, stdin=pipe, stdout=pipe) as child:
+        assert child.stdout is not None
+        ready = json.loads(await asyncio.wait_for(child.stdout.readline(), START_LIMIT))
+        running = Generator(child, ready["ports"], ready["dead"])
+        listening = asyncio.create_task(running.listen(), name="generator's events")
+        try:
+            yield running
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+
+
+@dataclass
+class Floor:
+    child: asyncio.subprocess.Process
+
+    async def counts(self) -> Mapping[str, float]:
+        assert self.child.stdout is not None
+        self.child.send_signal(signal.SIGUSR1)
+        return json.loads(await asyncio.wait_for(self.child.stdout.readline(), 5))
+
+
+@asynccontextmanager
+async def floor(load: Load, plant: Generator) -> AsyncIterator[Floor]:
+    command = [sys.executable, HERE / "floor.py", *load.floor_options(), *plant.ports]
+    async with process(*command, stdout=asyncio.subprocess.PIPE) as child:
+        yield Floor(child)
+
+
+@dataclass
+class TwinBridge:
+    """A running `twinbridge run`, and its REST API."""
+
+    child: asyncio.subprocess.Process
+    api: httpx.AsyncClient
+    started: float
+    log: Path
+
+    async def metrics(self) -> dict[str, float]:
+        """Sample name with its labels → value, e.g. `twinbridge_polls_total`."""
+        answer = await self.api.get("/metrics")
+        answer.raise_for_status()
+        return {
+            sample.name
+            + "".join(f",{k}={v}" for k, v in sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+
+    async def counts(self) -> Mapping[str, float]:
+        seen = await self.metrics()
+        late = seen["twinbridge_polls_late_total"] + seen.get("twinbridge_polls_skipped_total", 0.0)
+        return {"polls": seen["twinbridge_polls_total"], "late": late}
+
+    async def until_ready(self) -> None:
+        while time.monotonic() < self.started + START_LIMIT:
+            if self.child.returncode is not None:
+                raise Broken(f"twinbridge run ended:\n{self.log.read_text()[-2000:]}")
+            with suppress(httpx.TransportError):
+                if (await self.api.get("/readyz")).is_success:
+                    return
+            await asyncio.sleep(0.02)
+        raise Broken(f"twinbridge run is not ready in {START_LIMIT:.0f} s")
+
+
+@asynccontextmanager
+async def twinbridge(load: Load, plant: Generator) -> AsyncIterator[TwinBridge]:
+    """`twinbridge run` over the definitions of `load`, ready to be asked."""
+    with tempfile.TemporaryDirectory(prefix="twinbridge-bench-") as folder:
+        place = Path(folder)
+        resources = place / "plant.yaml"
+        resources.write_text(definitions(load, plant.ports, plant.dead, node=NODE))
+        listen = f"127.0.0.1:{free_port()}"
+        command = [TWINBRIDGE, "run", "-f", resources, "--state-dir", place / "state"]
+        log = place / "log"
+        with log.open("wb") as out:
+            started = time.monotonic()
+            async with (
+                process(*command, "--api", listen, "--node", NODE, stdout=out, stderr=out) as child,
+                httpx.AsyncClient(base_url=f"http://{listen}", timeout=10) as api,
+            ):
+                running = TwinBridge(child, api, started, log)
+                await running.until_ready()
+                yield running
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process with all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise Broken(f"process {pid} has no memory")
+
+
+async def cost(pid: int, seconds: float) -> Cost:
+    """What a process costs in the next `seconds`."""
+    begun, before = time.monotonic(), cpu_seconds(pid)
+    await asyncio.sleep(seconds)
+    spent = cpu_seconds(pid) - before
+    return Cost(spent / (time.monotonic() - begun), resident_mib(pid))
+
+
+async def measure(reader: Floor | TwinBridge, load: Load, seconds: float) -> dict[str, float]:
+    """Cost and punctuality of a reader: `served` and `on_time` are shares of what was due."""
+    before = await reader.counts()
+    begun = time.monotonic()
+    spent = await cost(reader.child.pid, seconds)
+    after = await reader.counts()
+    polls = after["polls"] - before["polls"]
+    late = after["late"] - before["late"]
+    due = load.polls_per_second * (time.monotonic() - begun)
+    return {
+        "core": spent.core,
+        "resident_mib": spent.resident,
+        "polls_per_second": polls / (time.monotonic() - begun),
+        "served": polls / due,
+        "on_time": 1 - late / polls if polls else 0.0,
+    }
+
+
+async def compare(load: Load, seconds: float, warm_up: float) -> dict[str, dict[str, float]]:
+    """Floor and TwinBridge over the same machines, one after the other, and their ratio."""
+    found: dict[str, dict[str, float]] = {}
+    async with generator(load) as plant:
+        async with floor(load, plant) as bare:
+            await asyncio.sleep(warm_up)
+            found["floor"] = await measure(bare, load, seconds)
+        async with twinbridge(load, plant) as ours:
+            await asyncio.sleep(warm_up)
+            found["twinbridge"] = await measure(ours, load, seconds)
+        found["generator"] = {"core": (await cost(plant.child.pid, 0.2)).core}
+    found["ratio"] = {
+        name: found["twinbridge"][name] / found["floor"][name] for name in ("core", "resident_mib")
+    }
+    return found
+
+
+def quantile(metrics: Mapping[str, float], name: str, share: float) -> float:
+    """The upper bound, in seconds, of the histogram bucket in which the quantile lies."""
+    prefix = f"{name}_bucket,le="
+    buckets = sorted(
+        (float(key.removeprefix(prefix)), count)
+        for key, count in metrics.items()
+        if key.startswith(prefix)
+    )
+    if not buckets or not buckets[-1][1]:
+        raise Broken(f"{name} has counted nothing")
+    return next(bound for bound, count in buckets if count >= share * buckets[-1][1])
+
+
+def arguments(doc: str | None, **defaults: float) -> argparse.ArgumentParser:
+    """The options that every benchmark has; `defaults` are further numeric ones."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=type(default), default=default)
+    return parser
+
+
+def show(title: str, rows: Mapping[str, Mapping[str, float]], *, as_json: bool) -> None:
+    """A row per name, a column per figure."""
+    if as_json:
+        print(json.dumps({"benchmark": title, "cpus": os.cpu_count(), **rows}, indent=2))
+        return
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    print(title)
+    print(" " * 14 + "".join(f"{name:>18}" for name in columns))
+    for label, row in rows.items():
+        print(f"{label:14}" + "".join(cells(row, columns)))
+
+
+def cells(row: Mapping[str, float], columns: Iterable[str]) -> Iterable[str]:
+    return (f"{row[name]:18.3f}" if name in row else " " * 18 for name in columns)
+
+
+def finish(work: Any) -> None:
+    """Run a benchmark to its end: exit code 1 when something broke, never for being slow."""
+    try:
+        asyncio.run(work)
+    except Broken as reason:
+        sys.exit(f"{Path(sys.argv[0]).name}: {reason}")
