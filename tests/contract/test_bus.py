@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from twinbridge.adapters.bus_memory import MemoryBus
+from twinbridge.errors import Unreachable
+from twinbridge.testing.bus_contract import RESET, BusContract, samples
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+class TestMemoryBus(BusContract):
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[MemoryBus]:
+        yield MemoryBus(queue_limit=self.queue_limit)
+
+
+def test_a_burst_is_one_batch() -> None:
+    async def story() -> None:
+        bus = MemoryBus()
+        reader = bus.subscribe()
+        for at in range(5):
+            bus.publish(samples(at))
+        assert await anext(reader) == [samples(at) for at in range(5)]
+
+    asyncio.run(story())
+
+
+def test_coalesced_samples_are_counted() -> None:
+    async def story() -> None:
+        bus = MemoryBus(queue_limit=10)
+        reader = bus.subscribe()
+        for at in range(1000):
+            bus.publish(samples(at))
+        assert bus.coalesced + len(await anext(reader)) == 1000
+
+    asyncio.run(story())
+
+
+def test_a_reader_that_has_gone_costs_nothing() -> None:
+    async def story() -> None:
+        bus = MemoryBus()
+        bus.publish(samples(1))
+        async with asyncio.timeout(5):
+            reader = bus.subscribe()
+            bus.publish(samples(1))
+            async for _ in reader:
+                break
+        assert bus.subscribers == 1
+        del reader
+        assert bus.subscribers == 0
+
+    asyncio.run(story())
+
+
+def test_a_request_that_nobody_serves_is_refused() -> None:
+    async def story() -> None:
+        with pytest.raises(Unreachable, match="serves"):
+            await MemoryBus().request(RESET)
+
+    asyncio.run(story())

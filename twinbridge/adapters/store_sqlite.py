@@ -1,0 +1,234 @@
+"""What must outlive the process, in two SQLite files (docs/decisions/0002-two-sqlite-files.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+
+import structlog
+from typing_extensions import override
+
+from twinbridge.adapters import history_sqlite, state_sqlite
+from twinbridge.adapters.history_sqlite import History, Limits
+from twinbridge.adapters.reported_sqlite import Reported
+from twinbridge.adapters.sqlite_file import SqliteFile
+from twinbridge.adapters.sqlite_thread import SqliteThread
+from twinbridge.adapters.state_rows import audit_row
+from twinbridge.core.alarm import Alarm
+from twinbridge.core.messages import Audit
+from twinbridge.core.model import SECOND, Sample
+from twinbridge.errors import StoreUnavailable
+from twinbridge.ports import HistoryRow, StoredDesired, StoredState, TwinStore
+
+HISTORY_LIMIT_BYTES = 256 * 1024 * 1024
+HISTORY_MAX_AGE = 7 * 24 * 3600 * SECOND
+
+FLUSH_SECONDS = 0.9
+"""Reported values may be up to 1 s behind (DESIGN §5)."""
+SETTLE_FLUSHES = 60
+"""How many flushes a start must live through before found damage is no longer reported."""
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_store(
+    state_dir: Path,
+    *,
+    history_limit_bytes: int = HISTORY_LIMIT_BYTES,
+    history_max_age: int = HISTORY_MAX_AGE,
+) -> AsyncIterator[SqliteStore]:
+    """Open, or begin, the store in `state_dir`; `history_max_age` in nanoseconds.
+
+    A disk that takes no writes is no reason to fail: the store opens, and `trouble` says why.
+    Raises StoreUnavailable when another process has it, or a newer TwinBridge made it.
+    """
+    with _lock(state_dir):
+        state_file = SqliteFile(state_dir / "state.db", state_sqlite.MIGRATIONS)
+        history_file = SqliteFile(state_dir / "history.db", history_sqlite.MIGRATIONS, "NORMAL")
+        damage = await asyncio.to_thread(_set_aside_if_damaged, state_file, thorough=True)
+        await asyncio.to_thread(_set_aside_if_damaged, history_file)
+        state, history = SqliteThread(state_file), SqliteThread(history_file, heal=True)
+        limits = Limits(history_limit_bytes, history_max_age)
+        store = SqliteStore(state, History(history, state_dir, limits), state_file)
+        try:
+            await store.begin(damage)
+            yield store
+        finally:
+            await store.finish()
+            await history.close()
+            await state.close()
+
+
+class SqliteStore(TwinStore):
+    """Made by `open_store`. Its counters are for the metrics."""
+
+    def __init__(self, state: SqliteThread, history: History, file: SqliteFile) -> None:
+        self.boot = state_sqlite.boot_id()
+        self._state = state
+        self._history = history
+        self._file = file
+        self._reported = Reported(state)
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushes = 0
+
+    @property
+    def commits(self) -> int:
+        return self._state.commits + self._history.commits
+
+    @property
+    def last_commit_seconds(self) -> float:
+        """How long the last commit of desired values, alarms or audit took."""
+        return self._state.last_commit_seconds
+
+    @property
+    def queue_depth(self) -> int:
+        """Writers that wait for the next commit."""
+        return self._state.queue_depth
+
+    @property
+    def waiting_history(self) -> int:
+        return self._history.waiting
+
+    @property
+    def dropped_history(self) -> int:
+        """Samples that the disk did not take in time."""
+        return self._history.dropped
+
+    @property
+    @override
+    def trouble(self) -> str:
+        return self._state.trouble or self._history.trouble
+
+    async def begin(self, damage: str) -> None:
+        """Note found damage, try the disk, and start flushing."""
+        change = state_sqlite.note_damage(damage) if damage else state_sqlite.probe
+        with suppress(StoreUnavailable):  # `trouble` has it; each flush tries again
+            await self._state.write(change)
+        self._schedule()
+
+    async def finish(self) -> None:
+        """Put on disk what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._reported.flush(last=True)
+        await self._history.settle()
+
+    @override
+    async def load(self) -> StoredState:
+        try:
+            state = await self._state.write(lambda db: state_sqlite.load(db, self.boot))
+        except StoreUnavailable:
+            state = await asyncio.to_thread(state_sqlite.load_without_writing, self._file)
+        self._reported.start_from(state.reported)
+        return state
+
+    @override
+    async def save_desired(self, *entries: StoredDesired) -> None:
+        await self._state.write(state_sqlite.save_desired(entries))
+
+    @override
+    async def forget_desired(self, device: str) -> None:
+        await self._state.write(state_sqlite.forget_desired(device))
+
+    @override
+    async def save_alarm(self, alarm: Alarm, *audit: Audit) -> None:
+        save, append = state_sqlite.save_alarm(alarm), self._append(audit)
+        await self._state.write(state_sqlite.together(save, append))
+
+    @override
+    async def save_mode(self, rule: str, mode: str, *audit: Audit) -> None:
+        save, append = state_sqlite.save_mode(rule, mode), self._append(audit)
+        await self._state.write(state_sqlite.together(save, append))
+
+    @override
+    async def append_audit(self, *audit: Audit) -> None:
+        await self._state.write(self._append(audit))
+
+    @override
+    async def audit(self, *, limit: int = 100, subject: str = "") -> Sequence[Audit]:
+        return await self._state.read(lambda db: state_sqlite.audit(db, limit, subject))
+
+    @override
+    def record_reported(self, device: str, samples: Sequence[tuple[str, Sample]]) -> None:
+        self._reported.record(device, samples)
+
+    @override
+    def record_history(self, device: str, samples: Sequence[tuple[str, Sample]]) -> None:
+        self._history.record(device, samples)
+
+    @override
+    async def history(
+        self, device: str, name: str, start: int, end: int, step: int = 0, limit: int = 10_000
+    ) -> Sequence[HistoryRow]:
+        return await self._history.query(device, name, start=start, end=end, step=step, limit=limit)
+
+    def _append(self, audit: Sequence[Audit]) -> state_sqlite.Change:
+        return state_sqlite.append_audit([audit_row(record, self.boot) for record in audit])
+
+    def _schedule(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        self._schedule()
+        self._flush()
+        self._flushes += 1
+        if self._flushes == SETTLE_FLUSHES:
+            _ignore_failure(self._state.submit(state_sqlite.forget_damage))
+
+    def _flush(self) -> None:
+        self._reported.flush()
+        self._history.flush()
+        if self._state.trouble and not self._state.queue_depth:
+            _ignore_failure(self._state.submit(state_sqlite.probe))
+
+
+def _ignore_failure(future: asyncio.Future[None]) -> None:
+    """`trouble` says what failed, and the next flush tries again."""
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+def _set_aside_if_damaged(file: SqliteFile, *, thorough: bool = False) -> str:
+    """What was wrong, or ''. A file that cannot be had now may be sound: it stays."""
+    try:
+        damage = file.damage(thorough=thorough)
+    except sqlite3.Error as error:
+        _log.error("store file cannot be checked", file=str(file.path), why=str(error))
+        return ""
+    if damage:
+        file.set_aside(damage)
+    return damage
+
+
+@contextmanager
+def _lock(state_dir: Path) -> Iterator[None]:
+    """One process per state directory: two would write to the same machines."""
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True)
+        descriptor = _lock_file(state_dir / "lock")
+    except OSError as error:
+        raise StoreUnavailable(f"state directory {state_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StoreUnavailable(
+            f"state directory {state_dir} is in use by another TwinBridge;"
+            " stop that one, or give another --state-dir"
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock_file(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError:  # a disk that has become read-only
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,181 @@
+"""What every Bus must do: subclass `BusContract` in a test module, say how to open one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+import pytest
+
+from twinbridge.core.alarm import Alarm
+from twinbridge.core.messages import (
+    AlarmChanged,
+    Audit,
+    Contact,
+    DesiredState,
+    Event,
+    Outcome,
+    Request,
+    ResetTrip,
+    Samples,
+)
+from twinbridge.core.model import Quality, Reason, Sample
+from twinbridge.core.rule import Severity
+from twinbridge.errors import Conflict, ResetRefused, UnknownName
+from twinbridge.ports import Bus
+
+Opener: TypeAlias = Callable[[], AbstractAsyncContextManager[Bus]]
+
+WAIT_SECONDS = 30.0
+
+RESET = ResetTrip("a-1", "anna", "belt replaced")
+NEVER_LOST: tuple[Event, ...] = (
+    AlarmChanged(Alarm("a-1", "overheat", "pump-1", Severity.CRITICAL, "hot", 1)),
+    Outcome("pump-1", "run", 3, DesiredState.APPLIED, "", 2),
+    Audit("trip", "overheat/pump-1", "rule", {"limit": 85.0}, 3, 4),
+    Contact("pump-1", False, 5, "no answer"),
+)
+
+
+def samples(at: int, device: str = "pump-1", name: str = "temperature") -> Samples:
+    return Samples(device, ((name, Sample(float(at), Quality.GOOD, Reason.NONE, at, at)),))
+
+
+async def received(reader: AsyncIterator[Sequence[Event]], last: Event) -> list[Event]:
+    """All events up to `last`."""
+    events: list[Event] = []
+    while last not in events:
+        events += await anext(reader)
+    return events
+
+
+class BusContract:
+    """`opened` gives one bus; `queue_limit` is how many events it keeps for a slow reader."""
+
+    queue_limit = 100
+
+    def opened(self) -> AbstractAsyncContextManager[Bus]:
+        raise NotImplementedError
+
+    def use(self, story: Callable[[Bus], Awaitable[None]]) -> None:
+        async def told() -> None:
+            async with self.opened() as bus:
+                await story(bus)
+
+        asyncio.run(asyncio.wait_for(told(), WAIT_SECONDS))
+
+    def test_every_reader_gets_every_event_in_order(self) -> None:
+        async def story(bus: Bus) -> None:
+            readers = [bus.subscribe(), bus.subscribe()]
+            events = [samples(1), *NEVER_LOST, samples(2)]
+            for event in events:
+                bus.publish(event)
+            for reader in readers:
+                assert await received(reader, samples(2)) == events
+
+        self.use(story)
+
+    def test_a_reader_gets_nothing_from_before_it_came_and_all_from_then_on(self) -> None:
+        async def story(bus: Bus) -> None:
+            bus.publish(samples(1))
+            reader = bus.subscribe()
+            bus.publish(samples(2))
+            assert await received(reader, samples(2)) == [samples(2)]
+
+        self.use(story)
+
+    def test_a_waiting_reader_is_woken(self) -> None:
+        async def story(bus: Bus) -> None:
+            reader = bus.subscribe()
+            async with asyncio.TaskGroup() as tasks:
+                waiting = tasks.create_task(received(reader, samples(1)), name="reader")
+                await asyncio.sleep(0)
+                bus.publish(samples(1))
+            assert waiting.result() == [samples(1)]
+
+        self.use(story)
+
+    def test_a_cancelled_wait_loses_no_event(self) -> None:
+        async def story(bus: Bus) -> None:
+            reader = bus.subscribe()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(reader), 0.01)
+            bus.publish(samples(1))
+            assert await received(reader, samples(1)) == [samples(1)]
+
+        self.use(story)
+
+    def test_publishing_with_no_reader_is_no_error(self) -> None:
+        async def story(bus: Bus) -> None:
+            bus.publish(samples(1))
+
+        self.use(story)
+
+    def test_a_slow_reader_keeps_the_newest_sample_of_each_property(self) -> None:
+        async def story(bus: Bus) -> None:
+            reader = bus.subscribe()
+            bus.publish(samples(1, name="seldom"))
+            for at in range(50 * self.queue_limit):
+                bus.publish(samples(at, device=f"pump-{at % 7}"))
+            bus.publish(samples(9, name="last"))
+            events = await received(reader, samples(9, name="last"))
+            assert len(events) <= 2 * self.queue_limit
+            assert samples(1, name="seldom") in events
+            newest = {event.device: event for event in events if isinstance(event, Samples)}
+            for at in range(50 * self.queue_limit - 6, 50 * self.queue_limit):
+                device = f"pump-{at % 7}"
+                assert device == "pump-1" or newest[device] == samples(at, device=device)
+
+        self.use(story)
+
+    def test_a_slow_reader_loses_no_alarm_outcome_audit_or_contact(self) -> None:
+        async def story(bus: Bus) -> None:
+            reader = bus.subscribe()
+            sent: list[Event] = []
+            for at in range(10 * self.queue_limit):
+                bus.publish(samples(at))
+                bus.publish(NEVER_LOST[at % len(NEVER_LOST)])
+                sent.append(NEVER_LOST[at % len(NEVER_LOST)])
+            bus.publish(samples(0, name="last"))
+            events = await received(reader, samples(0, name="last"))
+            assert [event for event in events if not isinstance(event, Samples)] == sent
+
+        self.use(story)
+
+    def test_a_request_returns_once_the_handler_is_done(self) -> None:
+        async def story(bus: Bus) -> None:
+            done: list[Request] = []
+
+            async def handle(request: Request) -> None:
+                await asyncio.sleep(0)
+                done.append(request)
+
+            bus.serve(handle)
+            await bus.request(RESET)
+            assert done == [RESET]
+
+        self.use(story)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            UnknownName("no alarm a-1"),
+            Conflict("busy"),
+            ResetRefused("temperature is still above 85"),
+        ],
+    )
+    def test_a_request_raises_what_the_handler_raised(self, error: Exception) -> None:
+        async def story(bus: Bus) -> None:
+            async def handle(request: Request) -> None:
+                assert request == RESET
+                raise error
+
+            bus.serve(handle)
+            with pytest.raises(type(error)) as caught:
+                await bus.request(RESET)
+            assert type(caught.value) is type(error)
+            assert str(caught.value) == str(error)
+
+        self.use(story)
