@@ -1,0 +1,1 @@
+"""Machines with physics, by the name that a Device's annotation gives."""
