@@ -14,6 +14,7 @@ import resource
 import signal
 import struct
 from collections import defaultdict
+from contextlib import suppress
 
 import uvloop
 from load_generator import HOT, RUN
@@ -76,24 +77,17 @@ class Floor:
                 tasks.create_task(self.every(fast, offset % fast, watch), name=f"watch {number}")
 
     async def run(self) -> None:
-        done = asyncio.Event()
+        """Until SIGTERM; a device that fails ends it all. SIGUSR1 asks for the counts."""
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, done.set)
-        shared = self.options.units_per_port
-        devices = [
-            loop.create_task(
-                self.serve_device(
-                    number, self.options.ports[number // shared], number % shared + 1
-                ),
-                name=f"device {number}",
-            )
-            for number in range(self.options.devices)
-        ]
+        loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)  # type: ignore[union-attr]  # it runs in one
         loop.add_signal_handler(signal.SIGUSR1, self.tell)
-        await done.wait()
-        for device in devices:
-            device.cancel()
-        await asyncio.wait(devices)
+        shared = self.options.units_per_port
+        with suppress(asyncio.CancelledError):
+            async with asyncio.TaskGroup() as devices:
+                for number in range(self.options.devices):
+                    port, unit = self.options.ports[number // shared], number % shared + 1
+                    work = self.serve_device(number, port, unit)
+                    devices.create_task(work, name=f"device {number}")
 
     def tell(self) -> None:
         print(json.dumps({"polls": self.polls, "late": self.late}), flush=True)

@@ -209,13 +209,15 @@ async def measure(reader: Floor | TwinBridge, load: Load, seconds: float) -> dic
     after = await reader.counts()
     polls = after["polls"] - before["polls"]
     late = after["late"] - before["late"]
+    if not polls:
+        raise Broken("nothing was read")
     due = load.polls_per_second * (time.monotonic() - begun)
     return {
         "core": spent.core,
         "resident_mib": spent.resident,
         "polls_per_second": polls / (time.monotonic() - begun),
         "served": polls / due,
-        "on_time": 1 - late / polls if polls else 0.0,
+        "on_time": 1 - late / polls,
     }
 
 
@@ -228,8 +230,13 @@ async def compare(load: Load, seconds: float, warm_up: float) -> dict[str, dict[
             found["floor"] = await measure(bare, load, seconds)
         async with twinbridge(load, plant) as ours:
             await asyncio.sleep(warm_up)
-            found["twinbridge"] = await measure(ours, load, seconds)
-        found["generator"] = {"core": (await cost(plant.child.pid, 0.2)).core}
+            async with asyncio.TaskGroup() as both:
+                theirs = both.create_task(cost(plant.child.pid, seconds), name="generator")
+                found["twinbridge"] = await measure(ours, load, seconds)
+        found["generator"] = {
+            "core": theirs.result().core,
+            "resident_mib": theirs.result().resident,
+        }
     found["ratio"] = {
         name: found["twinbridge"][name] / found["floor"][name] for name in ("core", "resident_mib")
     }
