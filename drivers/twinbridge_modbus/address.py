@@ -9,9 +9,6 @@ from twinbridge.errors import InvalidDefinition
 from twinbridge_modbus.codec import Codec, compile_codec
 from twinbridge_modbus.config import ModbusAddress, ModbusConnection, Table
 
-MAX_WRITE_REGISTERS = 123
-MAX_READ_WRITE_REGISTERS = 121
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:

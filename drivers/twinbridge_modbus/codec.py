@@ -22,6 +22,9 @@ from twinbridge_modbus.raw import BadValue, Raw, RawCodec, Refused
 
 __all__ = ["BadValue", "Codec", "Refused", "compile_codec", "complaints"]
 
+LAST_ADDRESS = 65535
+MAX_WRITE_REGISTERS = 123
+MAX_READ_WRITE_REGISTERS = 121
 _LARGEST_POWER = 20
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
@@ -47,7 +50,7 @@ def compile_codec(spec: PropertySpec, address: ModbusAddress) -> Codec:
     """Raises ValueError with every complaint that `complaints` has."""
     if wrong := list(complaints(spec, address)):
         raise ValueError("; ".join(wrong))
-    base = _raw_codec(spec, address)
+    base = _raw_codec(address)
     window = _window(address)
     take = _extraction(base, window, _invalid(base, address))
     to_value, to_raw = _conversion(spec, address)
@@ -95,7 +98,7 @@ def _fastest(
     return general
 
 
-def _raw_codec(spec: PropertySpec, address: ModbusAddress) -> RawCodec:
+def _raw_codec(address: ModbusAddress) -> RawCodec:  # noqa: PLR0911 - a table of encodings
     order = address.effective_order
     match address.encoding:
         case _ if address.place[0] in ("coil", "discrete"):
@@ -120,7 +123,6 @@ def _raw_codec(spec: PropertySpec, address: ModbusAddress) -> RawCodec:
             count = int(name.removeprefix("u").removeprefix("int")) // 16
             signed = not name.startswith("u") and _window(address) is None
             return encodings.integer(order, count, signed=signed)
-    raise AssertionError(spec)
 
 
 def _window(address: ModbusAddress) -> tuple[int, int] | None:
@@ -222,18 +224,30 @@ def _timestamps() -> Conversion:
 
 
 class _Scale:
-    """value = raw × scale × 10^power + offset, within the property's limits if it is clamped."""
+    """value = raw * scale * 10^power + offset, within the property's limits if it is clamped."""
 
     def __init__(self, spec: PropertySpec, address: ModbusAddress) -> None:
         self._integral = spec.type is ValueType.INT
         self._whole_raw = address.encoding not in ("float32", "float64")
         self._scale = _exact(1.0 if address.scale is None else address.scale)
         self._offset = _exact(address.offset)
+        self._factored = address.scale_factor is not None
         limits = (spec.minimum, spec.maximum) if address.clamp else (None, None)
         self._minimum, self._maximum = limits
 
     def conversion(self) -> Conversion:
-        return (self._to_int if self._integral else self._to_float), self._to_raw
+        if self._integral:
+            return self._to_int, self._to_raw
+        return (self._plain() or self._to_float), self._to_raw
+
+    def _plain(self) -> Callable[[Raw, int], Value] | None:
+        """The common case, an integer with a fixed scale, without exact arithmetic."""
+        fixed = not self._factored and self._minimum is None and self._maximum is None
+        if not (fixed and self._whole_raw):
+            return None
+        numerator, denominator = self._scale.numerator, self._scale.denominator
+        offset = float(self._offset)
+        return lambda number, _power: float(number) * numerator / denominator + offset
 
     def _factor(self, power: int) -> Fraction:
         if abs(power) > _LARGEST_POWER:
@@ -296,13 +310,24 @@ def complaints(spec: PropertySpec, address: ModbusAddress) -> Iterator[str]:
         yield "encoding is missing: a register needs one, e.g. int16"
     yield from _type_complaints(spec, address)
     yield from _field_complaints(address)
-    if not (broken := address.encoding == "string" and address.length is None):
-        last = first + _raw_codec(spec, address).count - 1
-        broken = last > 65535  # noqa: PLR2004 - the last address there is
-        if broken:
-            yield f"the value ends at address {last}; the last address is 65535"
-    elif broken:
+    yield from _write_complaints(spec, address)
+    if address.encoding == "string" and address.length is None:
         yield "length is missing: a string needs its number of registers"
+    elif (last := first + _raw_codec(address).count - 1) > LAST_ADDRESS:
+        yield f"the value ends at address {last}; the last address is {LAST_ADDRESS}"
+
+
+def _write_complaints(spec: PropertySpec, address: ModbusAddress) -> Iterator[str]:
+    function, count = address.write_function, _raw_codec(address).count
+    if not spec.access.writable:
+        return
+    if function == "single" and count > 1:
+        yield f"writeFunction single writes one register, the value has {count}"
+    if function == "readWrite" and address.place[0] == "coil":
+        yield "writeFunction readWrite is for registers; a coil has single or multiple"
+    most = MAX_READ_WRITE_REGISTERS if function == "readWrite" else MAX_WRITE_REGISTERS
+    if count > most:
+        yield f"the value has {count} registers, a write carries at most {most}"
 
 
 def _bit_complaints(table: str, address: ModbusAddress) -> Iterator[str]:

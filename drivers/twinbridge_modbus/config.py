@@ -156,7 +156,7 @@ class ModbusConnection(_Model):
     )
     mask_write: bool = Field(
         default=False,
-        description="The device has function 22 (mask write); else bits are read, changed, written.",
+        description="The device has function 22 (mask write); else bits are read and rewritten.",
     )
 
     @model_validator(mode="after")
@@ -261,7 +261,7 @@ class ModbusAddress(_Model):
         default=None, ge=0, le=63, description="One bit as a bool; bit 0 is the least."
     )
     field: BitField | None = Field(default=None, description="Neighbouring bits as a number.")
-    scale: float | None = Field(default=None, description="value = raw × scale + offset; not zero.")
+    scale: float | None = Field(default=None, description="value = raw * scale + offset; not zero.")
     offset: float = Field(default=0.0, description="Added after scaling.")
     scale_factor: ScaleFactor | None = Field(
         default=None, description="A register that holds a further power of ten."

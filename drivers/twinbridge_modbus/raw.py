@@ -19,17 +19,17 @@ Raw: TypeAlias = int | float | str
 Endian: TypeAlias = Literal["big", "little"]
 
 
-class BadValue(ValueError):
+class BadValue(ValueError):  # noqa: N818 - named as the errors of the house are
     """The registers hold no valid value; the text says why."""
 
 
-class Refused(ValueError):
+class Refused(ValueError):  # noqa: N818 - likewise
     """A value cannot be written; the text says why and what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class RawCodec:
-    """One encoding in one order. `decode` takes 2 × `count` bytes and may raise BadValue.
+    """One encoding in one order. `decode` takes 2 * `count` bytes and may raise BadValue.
 
     `encode` gives as many bytes, and raises Refused naming the range when the value is outside.
     `lowest` and `highest` bound an integer encoding.
@@ -147,7 +147,7 @@ def binary_coded(order: Order, count: int) -> RawCodec:
 
 
 def text(order: Order, length: int, *, trim: bool) -> RawCodec:
-    """Latin-1, two characters a register, filled with NUL. Trimmed at the first NUL and of blanks."""
+    """Latin-1, two characters a register, filled with NUL; trimmed at NUL, and of blanks."""
     exchange = order in ("BADC", "DCBA")
     size = 2 * length
 

@@ -1,0 +1,200 @@
+"""A planned read and what it last gave: only what changed is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from twinbridge.core.model import Point, Quality, Reason, Value
+from twinbridge.ports import UNCHANGED, Reading, ReadResult
+from twinbridge_modbus.codec import BadValue
+from twinbridge_modbus.plan import Block, bound
+
+_FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
+_HEADER = 2
+_CHUNK = 8
+_BITS = (b"\0", b"\1")
+_UNSEEN = object()
+
+
+def read_pdu(table: str, address: int, count: int) -> bytes:
+    """A read request of function 1 to 4."""
+    return bytes((_FUNCTIONS[table],)) + address.to_bytes(2, "big") + count.to_bytes(2, "big")
+
+
+def is_answer(block: Block, pdu: bytes) -> bool:
+    """Whether an answer has just the bytes that were asked for."""
+    size = block.payload_bytes
+    return len(pdu) == _HEADER + size and pdu[1] == size
+
+
+class _Entry:
+    """One point within the image of a block: the answer and those of its factors, joined."""
+
+    __slots__ = ("_decode", "_factor", "_seen", "_shift", "point", "start", "stop")
+
+    def __init__(self, point: Point, start: int, stop: int, shift: int, factor: int) -> None:
+        self.point, self.start, self.stop = point, start, stop
+        self._shift = shift
+        self._factor = factor
+        self._decode: Callable[[bytes, int], Value] = bound(point).codec.decode
+        self._seen: object = _UNSEEN
+
+    @property
+    def lone(self) -> bool:
+        """Whether something else than its own bytes may change it."""
+        return self._factor >= 0
+
+    def changed(self, image: bytes, last: bytes) -> bool:
+        own = slice(self.start, self.stop)
+        if image[own] != last[own]:
+            return True
+        factor = slice(self._factor, self._factor + 2)
+        return self._factor >= 0 and image[factor] != last[factor]
+
+    def read(self, image: bytes) -> Reading:
+        power = 0
+        if self._factor >= 0:
+            power = int.from_bytes(image[self._factor : self._factor + 2], "big", signed=True)
+        raw = image[self.start : self.stop]
+        try:
+            value = self._decode(
+                raw if self._shift < 0 else _BITS[raw[0] >> self._shift & 1], power
+            )
+        except BadValue as error:
+            return Reading(self.point, None, Quality.BAD, Reason.OUT_OF_RANGE, str(error))
+        return Reading(self.point, value)
+
+    def news(self, image: bytes) -> Reading | None:
+        """A reading, or None where only other bits of the same bytes have changed."""
+        reading = self.read(image)
+        if self._shift < 0 and not bound(self.point).codec.partial:
+            return reading
+        seen, self._seen = self._seen, reading.value
+        return None if reading.value is not None and seen is reading.value else reading
+
+
+class ModbusRead:
+    """Fills `twinbridge.ports.ReadRequest`; remembers the last good answer."""
+
+    __slots__ = (
+        "__weakref__",
+        "_bad",
+        "_chunks",
+        "_entries",
+        "_last",
+        "_lone",
+        "_steady",
+        "block",
+        "pdu",
+        "points",
+    )
+
+    def __init__(self, block: Block) -> None:
+        self.block = block
+        self.points: Sequence[Point] = block.points
+        self.pdu = read_pdu(block.table, block.address, block.count)
+        entries = sorted(_entries(block), key=lambda e: e.start)
+        self._entries = entries
+        self._lone = [e for e in entries if e.lone]
+        near = [e for e in entries if not e.lone]
+        self._chunks = [_chunk(near[i : i + _CHUNK]) for i in range(0, len(near), _CHUNK)]
+        self._last: bytes | None = None
+        self._bad: dict[Point, Reading] = {}
+        self._steady = UNCHANGED
+
+    @property
+    def unit(self) -> int:
+        return self.block.unit
+
+    @property
+    def table(self) -> str:
+        return self.block.table
+
+    @property
+    def address(self) -> int:
+        return self.block.address
+
+    @property
+    def count(self) -> int:
+        return self.block.count
+
+    @property
+    def request_bytes(self) -> int:
+        return self.block.request_bytes
+
+    @property
+    def response_bytes(self) -> int:
+        return self.block.response_bytes
+
+    def forget(self) -> None:
+        """After an error the next success delivers every point again."""
+        self._last = None
+
+    def confirm(self, image: bytes) -> ReadResult:
+        """What is new in an answer. A bad point is told each time, for it is not confirmed."""
+        last = self._last
+        if image == last:
+            return self._steady
+        if last is None:
+            self._bad.clear()
+            readings = [e.read(image) for e in self._entries]
+            for entry in self._entries:
+                entry.news(image)
+        else:
+            readings = list(self._changes(image, last))
+        self._last = image
+        return self._with_bad(readings)
+
+    def _changes(self, image: bytes, last: bytes) -> Iterator[Reading]:
+        for start, stop, entries in self._chunks:
+            if image[start:stop] == last[start:stop]:
+                continue
+            for entry in entries:
+                if entry.changed(image, last) and (reading := entry.news(image)):
+                    yield reading
+        for entry in self._lone:
+            if entry.changed(image, last) and (reading := entry.news(image)):
+                yield reading
+
+    def _with_bad(self, readings: list[Reading]) -> ReadResult:
+        bad = self._bad
+        told = len(readings)
+        for reading in readings[:told]:
+            if bad and reading.point in bad:
+                del bad[reading.point]
+            if reading.value is None:
+                bad[reading.point] = reading
+        if not bad:
+            self._steady = UNCHANGED
+            return ReadResult(readings) if readings else UNCHANGED
+        self._steady = ReadResult(tuple(bad.values()))
+        fresh = {reading.point for reading in readings}
+        return ReadResult([*readings, *(r for p, r in bad.items() if p not in fresh)])
+
+
+def _chunk(entries: list[_Entry]) -> tuple[int, int, list[_Entry]]:
+    return min(e.start for e in entries), max(e.stop for e in entries), entries
+
+
+def _entries(block: Block) -> Iterator[_Entry]:
+    for point in block.points:
+        where = bound(point)
+        offset = where.address - block.address
+        factor = _factor_position(block, where.factor) if where.factor else -1
+        if block.table in ("coil", "discrete"):
+            start = _HEADER + offset // 8
+            yield _Entry(point, start, start + 1, offset % 8, factor)
+        else:
+            start = _HEADER + 2 * offset
+            yield _Entry(point, start, start + 2 * where.count, -1, factor)
+
+
+def _factor_position(block: Block, place: tuple[str, int]) -> int:
+    """Where in the image a scale factor is."""
+    start = 0
+    for candidate in (block, *block.factors):
+        table, address = place
+        if candidate.table == table and candidate.address <= address < candidate.end:
+            return start + _HEADER + 2 * (address - candidate.address)
+        start += _HEADER + candidate.payload_bytes
+    raise AssertionError(f"no block has the scale factor {place}")
