@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(300)
 def readme_example() -> str:
     """The machine that the README shows."""
     found = re.search(
-        r"<!-- example: \S+ -->\n```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.S
+        r"<!-- example: \S+ -->\n```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
     )
     assert found
     return found[1]
@@ -51,7 +51,7 @@ def clean_environment() -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the commands of an environment that holds the wheel and nothing else of ours."""
+    """Where the commands are of an environment that holds the wheel, nothing else of ours."""
     place = tmp_path_factory.mktemp("wheel")
     build = ("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", place, ROOT)
     run(sys.executable, "-m", "pip", *build, cwd=place)
