@@ -1,0 +1,40 @@
+"""`twinbridge demo`: simulated machines, an edge, and a story told on the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinbridge.cli.run import DEFAULT_API, loop_factory, split_address
+
+
+def demo(
+    api: Annotated[str, typer.Option("--api", help="HOST:PORT of the REST API.")] = DEFAULT_API,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once", help="Tell the story unattended; exit 0 only if all of it happened."
+        ),
+    ] = False,
+) -> None:
+    """Show it: a motor overheats, is stopped in milliseconds, and stays stopped until released."""
+    from twinbridge.cli.demo_view import DemoView, run_demo
+    from twinbridge.cli.logs import configure_logs
+
+    configure_logs(json_lines=False, level="error")
+    host, port = split_address(api)
+    with tempfile.TemporaryDirectory(prefix="twinbridge-demo-") as state:
+        view = DemoView(f"http://{host}:{port}", quiet=once)
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            figures = runner.run(run_demo(view, host, port, Path(state), once=once))
+    if once:
+        typer.echo(json.dumps(figures, indent=2))
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(demo)

@@ -1,0 +1,132 @@
+"""What the demo starts and what it shows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+from twinbridge_simulators.simulation import Simulation
+
+import twinbridge_simulators
+from twinbridge.cli.edge import EdgeOptions, run_edge
+from twinbridge.cli.story import MOTOR, Story
+from twinbridge_simulators.faults import Fault
+
+REFRESH = 0.25
+
+
+def example(name: str) -> Path:
+    """An example's folder: in the installed package, else in the repository."""
+    installed = Path(twinbridge_simulators.__file__).parent / "examples"
+    root = installed if installed.is_dir() else Path(__file__).parents[2] / "examples"
+    return root / name
+
+
+@dataclass(slots=True)
+class SimulatedMotor:
+    """The story's motor, seen from beside the machine."""
+
+    simulation: Simulation
+
+    def jam(self) -> None:
+        self.simulation.fault(MOTOR, Fault.OVERHEAT)
+
+    def free(self) -> None:
+        self.simulation.clear(MOTOR)
+
+    def running(self) -> bool:
+        return self.simulation.machine(MOTOR).running
+
+
+@dataclass(slots=True)
+class DemoView:
+    """A live table of twins above the story so far; `quiet` prints the story only."""
+
+    url: str
+    quiet: bool
+    console: Console = field(default_factory=Console)
+    told: list[str] = field(default_factory=list)
+
+    def say(self, line: str) -> None:
+        self.told.append(line)
+        if self.quiet:
+            self.console.print(f"[green]✓[/] {line}", highlight=False)
+
+    def render(self, devices: list[dict[str, Any]]) -> Group:
+        table = Table(title=f"Twins, as {self.url}/api/v1/devices shows them")
+        for column in ("device", "property", "value", "quality", "desired"):
+            table.add_column(column)
+        for device in devices:
+            for name, twin in device["properties"].items():
+                table.add_row(*_row(device, name, twin))
+        return Group(table, *(Text(f"✓ {line}") for line in self.told))
+
+
+def _row(device: dict[str, Any], name: str, twin: dict[str, Any]) -> tuple[str, ...]:
+    reported, desired = twin["reported"] or {}, twin["desired"] or {}
+    value = reported.get("value")
+    shown = f"{value:.2f}" if isinstance(value, float) else str(value)
+    tripped = " [red]TRIPPED[/]" if device["tripped"] else ""
+    quality = str(reported.get("quality", ""))
+    wish = f"{desired['value']} ({desired['state']})" if desired else ""
+    return f"{device['name']}{tripped}", name, shown, quality, wish
+
+
+async def run_demo(
+    view: DemoView, host: str, port: int, state_dir: Path, *, once: bool
+) -> dict[str, Any]:
+    """Run until the story is told (`once`), else until Ctrl-C; returns what was measured."""
+    paths = [str(example("tesys-motor")), str(example("energy"))]
+    async with Simulation.from_paths(paths) as simulation:
+        options = EdgeOptions(paths, state_dir, host, port, None, None)
+        async with _edge(options) as api:
+            story = Story(api, SimulatedMotor(simulation), view.say)
+            view.console.print(f"REST twin API: {view.url}/api/v1/devices  (docs: {view.url}/docs)")
+            if once:
+                await story.tell()
+            else:
+                await _live(view, story)
+    return {"steps": story.steps, **story.figures}
+
+
+@asynccontextmanager
+async def _edge(options: EdgeOptions) -> AsyncIterator[httpx.AsyncClient]:
+    """An edge in this process, and a client of its API once it answers."""
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        edge = group.create_task(run_edge(options, stop), name="edge")
+        base = f"http://{options.host}:{options.port}"
+        async with httpx.AsyncClient(base_url=f"{base}/api/v1", timeout=10.0) as api:
+            await _answering(api, edge)
+            try:
+                yield api
+            finally:
+                stop.set()
+
+
+async def _answering(api: httpx.AsyncClient, edge: asyncio.Task[None]) -> None:
+    while not edge.done():
+        with suppress(httpx.TransportError):
+            if (await api.get("/healthz")).is_success:
+                return
+        await asyncio.sleep(0.05)
+
+
+async def _live(view: DemoView, story: Story) -> None:
+    """Show the twins while the story is told, and go on until interrupted."""
+    with Live(console=view.console, refresh_per_second=8) as live:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(story.tell(), name="story")
+            while True:
+                answer = await story.api.get("/devices")
+                live.update(view.render(answer.json()["items"]))
+                await asyncio.sleep(REFRESH)
