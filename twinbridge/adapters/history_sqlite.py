@@ -42,6 +42,7 @@ WAITING_LIMIT = 200_000
 FREE_DISK_FLOOR = 0.1
 """Below this share of free disk the history stops growing: the rest is for what must be kept."""
 TRIM_SHARE = 16
+_BEYOND_ALL = 2**63 - 1
 
 _log = structlog.get_logger(__name__)
 
@@ -143,8 +144,9 @@ class History:
     def _write(self, db: sqlite3.Connection, batches: list[Batch]) -> None:
         now = time.time_ns()
         db.execute(
-            "DELETE FROM chunk WHERE id < (SELECT min(id) FROM chunk WHERE recorded >= ?)",
-            (now - self._limits.age,),
+            "DELETE FROM chunk WHERE id <"
+            " coalesce((SELECT id FROM chunk WHERE recorded >= ? ORDER BY id LIMIT 1), ?)",
+            (now - self._limits.age, _BEYOND_ALL),
         )
         self._keep_to_size(db)
         db.executemany(
