@@ -7,7 +7,7 @@ to a machine itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -52,9 +52,9 @@ class Twin:
 
 
 class Agent:
-    """Call `set_plant`, start `run`, and only then the machines' side: it tells only changes.
+    """Make it before the machines' side starts: that tells only what changes.
 
-    `etag` versions are of the desired state and the definition; reported values leave them.
+    Then call `set_plant`, and run `run` as long as it lives.
     """
 
     def __init__(self, store: TwinStore, bus: Bus, node: str, clock: Clock | None = None) -> None:
@@ -69,6 +69,7 @@ class Agent:
         self.started = asyncio.Event()
         """Set once the agent listens to the bus."""
         self._bus = bus
+        self._batches: AsyncIterator[Sequence[Event]] | None = bus.subscribe()
         self._twins: dict[str, Twin] = {}
         self._modes: dict[str, str] = {}
         self._restored = False
@@ -146,7 +147,7 @@ class Agent:
         await self.desired.keep()
 
     async def _listen(self) -> None:
-        batches = self._bus.subscribe()
+        batches, self._batches = self._batches or self._bus.subscribe(), None
         self.started.set()
         async for batch in batches:
             self.take(batch)
@@ -206,6 +207,7 @@ class Agent:
         return self._twins[name]
 
     def etag(self, name: str) -> str:
+        """Of the desired state and the definition; reported values leave it as it is."""
         return f'"{self.desired.version(name)}-{self.devices[name].digest[:12]}"'
 
     async def desire(

@@ -23,6 +23,7 @@ from twinbridge.app.events import EventLog
 from twinbridge.core.model import SECOND, DeviceSpec
 from twinbridge.core.rule import Mode
 from twinbridge.errors import InvalidDesired, UnknownName
+from twinbridge.ports import HistoryRow
 
 PAGE = 100
 LONGEST_PAGE = 1000
@@ -60,7 +61,7 @@ class TwinService:
         last = ""
         more = False
         for name in names[bisect_right(names, _token_name(after)) if after else 0 :]:
-            if not self._selected(name, wanted, connected):
+            if not self._selected(name, wanted, connected=connected):
                 continue
             if len(page) == limit:
                 more = True
@@ -70,7 +71,7 @@ class TwinService:
         return {"items": page, "continue": _token(last) if more else None}
 
     def _selected(
-        self, name: str, labels: Sequence[tuple[str, str]], connected: bool | None
+        self, name: str, labels: Sequence[tuple[str, str]], *, connected: bool | None
     ) -> bool:
         if connected is not None and self._agent.twin(name).connected is not connected:
             return False
@@ -127,15 +128,7 @@ class TwinService:
             raise InvalidDesired("from is after to", field="from", allowed="a time before `to`")
         width = parse_duration(step, "step") if step else 0
         rows = await self._agent.store.history(name, prop, since, until, width, HISTORY_LIMIT)
-        items: list[Json] = [
-            {"timestamp": timestamp(row.timestamp), "value": row.value, "quality": row.quality}
-            | (
-                {"min": row.minimum, "avg": row.average, "max": row.maximum, "samples": row.samples}
-                if width
-                else {}
-            )
-            for row in rows
-        ]
+        items = [_row_view(row, aggregate=width > 0) for row in rows]
         return {
             "device": name,
             "property": prop,
@@ -223,6 +216,22 @@ def _label(text: str) -> tuple[str, str]:
             f"label: {text!r} is no selector", field="label", allowed="key=value, repeatable"
         )
     return key, value
+
+
+def _row_view(row: HistoryRow, *, aggregate: bool) -> Json:
+    view: Json = {
+        "timestamp": timestamp(row.timestamp),
+        "value": row.value,
+        "quality": row.quality,
+    }
+    if aggregate:
+        view |= {
+            "min": row.minimum,
+            "avg": row.average,
+            "max": row.maximum,
+            "samples": row.samples,
+        }
+    return view
 
 
 def _token(name: str) -> str:
