@@ -68,6 +68,15 @@ class Link(Protocol):
         """Write one point; returns once the device has acknowledged. Never retries a pulse."""
 
 
+class PlannedRead(NamedTuple):
+    """One request as `twinbridge plan` shows it. Bytes are of whole frames on the wire."""
+
+    where: str
+    points: Sequence[Point]
+    request_bytes: int
+    response_bytes: int
+
+
 class Driver(DriverModels, Protocol):
     """One protocol. Importing a driver must not import its client library; `open` may."""
 
@@ -76,6 +85,15 @@ class Driver(DriverModels, Protocol):
 
     def unit(self, connection: BaseModel) -> str:
         """Which station behind the endpoint; stations fail on their own. '' if there is one."""
+
+    def outline(self, points: Sequence[Point]) -> Sequence[PlannedRead]:
+        """The requests that a link would do for these points of one scan class; no I/O."""
+
+    def request_timeout(self, connection: BaseModel) -> int:
+        """How long one request may take at most, ns."""
+
+    def capacity(self, connection: BaseModel) -> float | None:
+        """Bytes per second that the medium carries; None where it is no limit."""
 
     def open(self, connection: BaseModel) -> AbstractAsyncContextManager[Link]:
         """Connect. Raises LinkLost when the endpoint cannot be reached in time."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-from twinbridge.core.model import Point, PropertySpec, Value
+from twinbridge.core.model import SECOND, Point, PropertySpec, Value
 from twinbridge.errors import LinkLost, NoResponse, WriteRejected
-from twinbridge.ports import UNCHANGED, Reading, ReadResult
+from twinbridge.ports import UNCHANGED, PlannedRead, Reading, ReadResult
 
 
 class FakeConnection(BaseModel):
@@ -128,6 +128,17 @@ class FakeDriver:
 
     def unit(self, connection: BaseModel) -> str:
         return _connection(connection).unit
+
+    def outline(self, points: Sequence[Point]) -> Sequence[PlannedRead]:
+        return [PlannedRead("memory", points, 1, len(points))] if points else []
+
+    def request_timeout(self, connection: BaseModel) -> int:
+        del connection
+        return SECOND
+
+    def capacity(self, connection: BaseModel) -> float | None:
+        del connection
+        return None
 
     @asynccontextmanager
     async def open(self, connection: BaseModel) -> AsyncIterator[FakeLink]:
