@@ -1,0 +1,39 @@
+"""What the documents show exists, and is one story."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    path
+    for place in (ROOT, ROOT / "docs", ROOT / "benchmarks", ROOT / "examples")
+    for path in (place.glob("*.md") if place == ROOT else place.rglob("*.md"))
+)
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+EXAMPLE = re.compile(r"<!-- example: pump.yaml -->\n```yaml\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_inside_the_repository_leads_somewhere(document: Path) -> None:
+    links = LINK.findall(document.read_text())
+    inside = [link for link in links if not link.startswith(("http:", "https:", "mailto:"))]
+    assert [link for link in inside if not (document.parent / link).exists()] == []
+
+
+def test_the_readme_and_the_tutorial_show_the_same_machine() -> None:
+    readme = EXAMPLE.search((ROOT / "README.md").read_text())
+    tutorial = EXAMPLE.search((ROOT / "docs/tutorial/first-machine.md").read_text())
+    assert readme
+    assert tutorial
+    assert readme[1] == tutorial[1]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/explanation/safety.md"])
+def test_the_documents_make_no_safety_claim(document: str) -> None:
+    text = " ".join((ROOT / document).read_text().replace(">", " ").split())
+    for said in ("non-safety", "no SIL or PL claim", "not be the only layer against injury"):
+        assert said in text
