@@ -14,6 +14,7 @@ import resource
 import signal
 import struct
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import uvloop
@@ -31,7 +32,9 @@ class Floor:
         self.polls = 0
         self.late = 0
 
-    async def every(self, interval: float, offset: float, step: object) -> None:
+    async def every(
+        self, interval: float, offset: float, step: Callable[[], Awaitable[None]]
+    ) -> None:
         """Await `step()` on a fixed grid; count what begins late as TwinBridge does."""
         loop = asyncio.get_running_loop()
         due = loop.time() + offset
@@ -40,7 +43,7 @@ class Floor:
             await asyncio.sleep(max(0.0, due - loop.time()))
             if loop.time() - due > allowed:
                 self.late += 1
-            await step()  # type: ignore[operator]  # a closure over one device
+            await step()
             due = max(due + interval, loop.time())
 
     async def serve_device(self, number: int, port: int, unit: int) -> None:

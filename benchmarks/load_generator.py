@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 import uvloop
@@ -163,9 +164,7 @@ async def serve_machines(options: argparse.Namespace, machines: Sequence[Machine
     ports = []
     for first in range(0, len(machines), options.units_per_port):
         behind = machines[first : first + options.units_per_port]
-        server = await loop.create_server(
-            lambda behind=behind: Connection(plant, behind), "127.0.0.1", 0
-        )
+        server = await loop.create_server(partial(Connection, plant, behind), "127.0.0.1", 0)
         ports.append(server.sockets[0].getsockname()[1])
     tick_for_ever(loop, plant, options.interval / 1000, loop.time())
     return ports

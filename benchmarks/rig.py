@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 from definitions import definitions
@@ -32,6 +32,7 @@ TWINBRIDGE = Path(sysconfig.get_path("scripts"), "twinbridge")
 TICKS = os.sysconf("SC_CLK_TCK")
 START_LIMIT = 60.0
 NODE = "bench"
+Pipe = int | IO[bytes] | None
 
 
 class Broken(Exception):  # noqa: N818 - it is said, never caught by type
@@ -49,9 +50,13 @@ class Cost:
 
 
 @asynccontextmanager
-async def process(*command: object, **pipes: int) -> AsyncIterator[asyncio.subprocess.Process]:
+async def process(
+    *command: object, stdin: Pipe = None, stdout: Pipe = None, stderr: Pipe = None
+) -> AsyncIterator[asyncio.subprocess.Process]:
     """A child that is asked to end on the way out, and killed if it will not in 10 s."""
-    child = await asyncio.create_subprocess_exec(*map(str, command), **pipes)
+    child = await asyncio.create_subprocess_exec(
+        *map(str, command), stdin=stdin, stdout=stdout, stderr=stderr
+    )
     try:
         yield child
     finally:
@@ -107,7 +112,10 @@ class Floor:
     async def counts(self) -> Mapping[str, float]:
         assert self.child.stdout is not None
         self.child.send_signal(signal.SIGUSR1)
-        return json.loads(await asyncio.wait_for(self.child.stdout.readline(), 5))
+        counts: dict[str, float] = json.loads(
+            await asyncio.wait_for(self.child.stdout.readline(), 5)
+        )
+        return counts
 
 
 @asynccontextmanager
