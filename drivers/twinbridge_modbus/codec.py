@@ -363,8 +363,8 @@ def _scale_complaints(spec: PropertySpec, address: ModbusAddress) -> Iterator[st
     numeric = spec.type in (ValueType.INT, ValueType.FLOAT)
     if scaled and not numeric:
         yield f"scale, offset and scaleFactor need a number, but type is {spec.type}"
-    if address.scale is not None and not (math.isfinite(address.scale) and address.scale):
-        yield "scale must be a finite number other than zero"
+    if address.scale is not None and not 1e-30 <= abs(address.scale) <= 1e30:  # noqa: PLR2004 - far beyond any unit
+        yield "scale must be between 1e-30 and 1e30, or the same below zero"
     if not math.isfinite(address.offset):
         yield "offset must be a finite number"
     whole = address.offset.is_integer() and (address.scale is None or address.scale.is_integer())
