@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from types import TracebackType
 from typing import Self, cast
 
@@ -44,7 +44,7 @@ class ModbusServer:
         self,
         host: str,
         port: int,
-        units: Mapping[int, RegisterBank],
+        units: MutableMapping[int, RegisterBank],
         framing: Framing = Framing.TCP,
     ) -> None:
         self.host = host

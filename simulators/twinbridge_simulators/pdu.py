@@ -63,7 +63,7 @@ def touched(pdu: bytes) -> Iterator[Touched]:
 
 def _read_registers(bank: RegisterBank, pdu: bytes) -> bytes:
     function, address, count = struct.unpack(">BHH", pdu)
-    _check(count, MOST_READ_REGISTERS)
+    _check(count, bank.most_registers)
     cells = bank.read(READ_TABLES[function], address, count)
     return bytes((function, len(cells))) + cells
 

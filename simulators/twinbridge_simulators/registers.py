@@ -68,11 +68,13 @@ class RegisterBank:
     """The tables of one unit. Cells that are not defined answer 'illegal data address'.
 
     `identification` holds the objects of FC 43/14 by id: 0 vendor, 1 product code, 2 revision.
+    Some devices answer 03 to reads above a limit of their own: `most_registers`.
     """
 
     def __init__(self, identification: Mapping[int, str] | None = None) -> None:
         self.identification = dict(identification or {})
         self.on_write: WriteHook = _accept
+        self.most_registers = 125
         self._runs: dict[Table, list[_Run]] = {table: [] for table in Table}
         self._starts: dict[Table, list[int]] = {table: [] for table in Table}
         self._frozen: dict[Table, dict[int, bytes]] = {table: {} for table in Table}
@@ -120,7 +122,7 @@ class RegisterBank:
         """A client's write; raises Refused when a cell or the machine does not take it."""
         cells, begin, end = self._locate(table, address, len(values))
         before = bytes(cells[begin:end])
-        self._store(table, address, values)
+        self._store(table, address, _packed(table, values))
         try:
             self.on_write(table, address, values)
         except Refused:
@@ -129,20 +131,22 @@ class RegisterBank:
 
     def put(self, table: Table, address: int, *values: int) -> None:
         """What the machine itself shows; defines the cells that are new."""
-        with suppress(Refused):
-            self._store(table, address, values)
-            return
-        self.define(table, address, len(values))
-        self._store(table, address, values)
+        self.put_raw(table, address, _packed(table, values))
 
-    def _store(self, table: Table, address: int, values: Sequence[int]) -> None:
-        cells, begin, end = self._locate(table, address, len(values))
-        cells[begin:end] = bytes(
-            values if table.width == 1 else chain.from_iterable(divmod(v, 256) for v in values)
-        )
+    def put_raw(self, table: Table, address: int, cells: bytes) -> None:
+        """As `put`, with the cells as they go on the wire (a bit is one byte)."""
+        with suppress(Refused):
+            self._store(table, address, cells)
+            return
+        self.define(table, address, len(cells) // table.width)
+        self._store(table, address, cells)
+
+    def _store(self, table: Table, address: int, new: bytes) -> None:
+        cells, begin, end = self._locate(table, address, len(new) // table.width)
+        cells[begin:end] = new
         for frozen, cell in self._frozen[table].items():
-            if address <= frozen < address + len(values):
-                at = begin + (frozen - address) * table.width
+            at = begin + (frozen - address) * table.width
+            if begin <= at < end:
                 cells[at : at + table.width] = cell
 
     def get(self, table: Table, address: int, count: int = 1) -> tuple[int, ...]:
@@ -170,3 +174,9 @@ class RegisterBank:
         return [
             range(run.start, run.start + len(run.cells) // table.width) for run in self._runs[table]
         ]
+
+
+def _packed(table: Table, values: Sequence[int]) -> bytes:
+    return bytes(
+        values if table.width == 1 else chain.from_iterable(divmod(v, 256) for v in values)
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -43,7 +43,7 @@ class BaseMachine:
     """The parts that all machines have; a subclass shows itself in `show`."""
 
     interval: float = 0.02
-    possible_faults: ClassVar[frozenset[FaultKind]] = frozenset()
+    possible_faults: frozenset[FaultKind] = frozenset()
 
     def __init__(self, bank: RegisterBank) -> None:
         self.bank = bank

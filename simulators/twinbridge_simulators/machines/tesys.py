@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from pydantic import Field
 from typing_extensions import override
@@ -52,6 +52,9 @@ LOCKED_ROTOR = 6.0
 """Times the rated current, with the rotor held."""
 SOFT_START = 0.3
 """By how much a soft starter lets the current rise above that of the load, at standstill."""
+
+UNCOOLED_SLOWER = 10
+"""How much more slowly a motor without ventilation cools at standstill."""
 
 
 class MotorOptions(Options):
@@ -132,14 +135,17 @@ def _temperature(
     plate: MotorOptions,
     dt: float,
 ) -> float:
-    """First-order heating by the square of the current; without its fan it heats thrice as far."""
+    """First-order heating by the square of the current; without cooling it heats thrice as far,
+    and standing still it stays hot for long.
+    """
     rise = plate.temperatureRise * (current / plate.ratedCurrent) ** 2 * (3 if uncooled else 1)
     target = plate.ambient + rise
-    return target + (now - target) * math.exp(-dt / plate.heatingTime)
+    slower = UNCOOLED_SLOWER if uncooled and not current else 1
+    return target + (now - target) * math.exp(-dt / (plate.heatingTime * slower))
 
 
 class TesysTera(BaseMachine):
-    possible_faults: ClassVar[frozenset[FaultKind]] = frozenset({FaultKind.OVERHEAT, FaultKind.JAM})
+    possible_faults: frozenset[FaultKind] = frozenset({FaultKind.OVERHEAT, FaultKind.JAM})
 
     def __init__(self, options: MotorOptions | None = None) -> None:
         super().__init__(RegisterBank({0: "Schneider Electric", 1: "LTMT", 2: "simulated"}))
@@ -156,6 +162,11 @@ class TesysTera(BaseMachine):
     @property
     def command(self) -> int:
         return self.bank.get(Table.HOLDING, COMMAND)[0]
+
+    @property
+    def running(self) -> bool:
+        """Whether it turns, or tries to."""
+        return self.motor.speed > 0 or self.motor.current > 0
 
     def _settle(self) -> None:
         """Begin as a motor that has run for long."""
@@ -207,5 +218,4 @@ class TesysTera(BaseMachine):
         put(Table.HOLDING, POWER, *unsigned(motor.power * 1000, 2))
         put(Table.HOLDING, ENERGY, *unsigned(motor.energy * 1000, 4))
         put(Table.HOLDING, TEMPERATURE, *s16(motor.temperature * 10))
-        turning = motor.speed > 0 or motor.current > 0
-        put(Table.DISCRETE, RUNNING_FORWARD, int(turning), 0, int(motor.tripped))
+        put(Table.DISCRETE, RUNNING_FORWARD, int(self.running), 0, int(motor.tripped))

@@ -1,0 +1,43 @@
+"""Reads the Devices to simulate, and the annotations that say how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import yaml
+from twinbridge.api.plant import load_plant
+
+from twinbridge.core.model import DeviceSpec
+from twinbridge_modbus import driver as modbus
+
+Annotations: TypeAlias = Mapping[str, str]
+
+
+def load_devices(
+    paths: Sequence[str | Path],
+) -> tuple[list[DeviceSpec], dict[str, Annotations]]:
+    """Every Device under the paths, and its annotations by its name.
+
+    Raises InvalidDefinition. What comes from stdin (`-`) is simulated without annotations.
+    """
+    plant = load_plant([str(path) for path in paths], {modbus.name: modbus})
+    return list(plant.devices.values()), dict(_annotations(paths))
+
+
+def _annotations(paths: Sequence[str | Path]) -> Iterator[tuple[str, Annotations]]:
+    """The loader has accepted these files, so their shape is right."""
+    for file in _files(paths):
+        for resource in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+            if isinstance(resource, dict) and resource.get("kind") == "Device":
+                metadata = resource["metadata"]
+                yield metadata["name"], metadata.get("annotations") or {}
+
+
+def _files(paths: Sequence[str | Path]) -> Iterator[Path]:
+    for path in map(Path, paths):
+        if path.is_dir():
+            yield from sorted(f for f in path.rglob("*") if f.suffix in {".yaml", ".yml"})
+        elif str(path) != "-":
+            yield path
