@@ -78,10 +78,9 @@ class Command:
         self.deadline = self.due + READ_BACK_WITHIN
 
     async def _read_back(self, link: Link, pipeline: Pipeline, clock: Clock) -> None:
-        for request in link.plan([self.point]):
-            result = await link.read(request)
-            pipeline.take(self.device, result.readings, clock.mono())
         spec = self.point.spec
+        for scan in self.device.scans_for([spec.name]):
+            await pipeline.read(scan, link)
         sample = self.device.samples[spec.name]
         now = clock.mono()
         if sample.good and same_value(sample.value, self.desire.value, spec.tolerance):

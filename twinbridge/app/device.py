@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -58,6 +59,8 @@ class Device:
     rate_watchers: dict[str, tuple[Watcher, ...]] = field(default_factory=dict)
     scans: list[Scan] = field(default_factory=list)
     scan_of: dict[str, Scan] = field(default_factory=dict)
+    replan: bool = False
+    """The device refused part of a request: its scans must be planned anew."""
     connected: bool = False
     last_contact: int = 0
     told_contact: int = 0
@@ -97,6 +100,10 @@ class Device:
             names = (p.spec.name for p in scan.request.points)
             found = (w for name in names for w in self.rate_watchers.get(name, ()))
             scan.every_sample = tuple(dict.fromkeys(found))
+
+    def scans_for(self, names: Iterable[str]) -> Iterable[Scan]:
+        """The requests that read these properties, each once."""
+        return dict.fromkeys(self.scan_of[name] for name in names)
 
     def last_good(self, name: str) -> int:
         """Monotonic ns at which the property was last seen good; 0 = never."""

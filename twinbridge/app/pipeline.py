@@ -10,7 +10,7 @@ from twinbridge.app.metrics import CONNECTED, SAMPLES
 from twinbridge.core.messages import Contact, Samples
 from twinbridge.core.model import PropertyRef, Quality, Reason, Sample
 from twinbridge.core.twin import lose, report
-from twinbridge.ports import Bus, Reading
+from twinbridge.ports import UNCHANGED, Bus, Link, Reading
 
 
 class Pipeline:
@@ -21,23 +21,26 @@ class Pipeline:
         self._clock = clock
         self._seq = 0
 
-    def confirm(self, scan: Scan, now: int) -> None:
-        """The request was answered as before: only its freshness changes."""
-        scan.last_good = now
-        self._contact(scan.device)
-        if scan.every_sample:
-            self._repeat_unchanged(scan, self._clock.wall(), now)
+    async def read(self, scan: Scan, link: Link) -> None:
+        """Do one request and take its answer; every read of a property goes through its scan.
 
-    def ingest(self, scan: Scan, readings: Sequence[Reading], now: int) -> None:
-        """The request was answered, and `readings` differ."""
+        A driver tells changes against the last answer of the same request. A read-back by
+        another request would leave the scan comparing with an older answer, and a machine that
+        starts again right after it would look unchanged for ever.
+        """
+        result = await link.read(scan.request)
+        now = self._clock.mono()
+        scan.served = True
         scan.last_good = now
+        scan.device.replan = scan.device.replan or result.replan
         self._contact(scan.device)
-        wall = self._clock.wall()
-        self.take(scan.device, readings, now)
+        wall = self._clock.wall() if scan.every_sample else 0
+        if result is not UNCHANGED:
+            self._take(scan.device, result.readings, now)
         if scan.every_sample:
             self._repeat_unchanged(scan, wall, now)
 
-    def take(self, device: Device, readings: Sequence[Reading], now: int) -> None:
+    def _take(self, device: Device, readings: Sequence[Reading], now: int) -> None:
         """Turn readings into samples; show the changed ones to their watchers, then the bus."""
         samples = device.samples
         wall = self._clock.wall()

@@ -87,7 +87,8 @@ class StopWrite:
                 await link.write(self.point, self.value)
                 self._written(clock.mono())
             else:
-                await self._read_back(link, pipeline, clock)
+                for scan in self.device.scans_for(p.spec.name for p, _ in self.proofs()):
+                    await pipeline.read(scan, link)
                 self._judge(clock.mono())
         except DeviceError as error:
             self.miss(str(error), clock.mono())
@@ -122,12 +123,6 @@ class StopWrite:
         self.phase = Phase.WRITE
         self.due = now + (RETRY_PAUSE if self.tries <= self.retries else STUBBORN_PAUSE)
         self.progress.missed(self, why)
-
-    async def _read_back(self, link: Link, pipeline: Pipeline, clock: Clock) -> None:
-        points = [point for point, _ in self.proofs()]
-        for request in link.plan(points):
-            result = await link.read(request)
-            pipeline.take(self.device, result.readings, clock.mono())
 
     def _proven(self) -> bool:
         samples = self.device.samples

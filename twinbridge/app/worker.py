@@ -29,7 +29,7 @@ from twinbridge.app.supervise import Backoff
 from twinbridge.core.messages import DesiredState
 from twinbridge.core.model import SECOND, PropertyRef, Reason
 from twinbridge.errors import DeviceBusy, DeviceError, LinkLost, NoResponse
-from twinbridge.ports import UNCHANGED, Link, ReadResult
+from twinbridge.ports import Link
 
 log = structlog.get_logger()
 
@@ -220,7 +220,7 @@ class Worker:
         if late(scan, now):
             POLLS_LATE.inc()
         try:
-            result = await self._read(scan, link)
+            await self._read(scan, link)
         except LinkLost:
             raise
         except DeviceError as error:
@@ -229,28 +229,27 @@ class Worker:
         backoff.reset()
         after = self._clock.mono()
         POLL_SECONDS.observe((after - now) / SECOND)
-        scan.served = True
-        if result is UNCHANGED:
-            self._pipeline.confirm(scan, after)
-        else:
-            self._pipeline.ingest(scan, result.readings, after)
         if skipped := self._schedule.advance(scan, after):
             POLLS_SKIPPED.inc(skipped)
         if scan.device.station.failures:
             self._answered_again(scan, after)
-        if result.replan:
-            arrange(scan.device, link, after, served=True)
-            self._fill_schedule()
+        if scan.device.replan:
+            self._plan_anew(scan.device, link)
 
-    async def _read(self, scan: Scan, link: Link) -> ReadResult:
+    async def _read(self, scan: Scan, link: Link) -> None:
         for _ in range(READ_TRIES - 1):
             try:
-                return await link.read(scan.request)
+                return await self._pipeline.read(scan, link)
             except (NoResponse, DeviceBusy) as error:
                 if self._mailbox.stops or scan.device.station.failures:
                     raise
                 ERRORS.labels(error.kind).inc()
-        return await link.read(scan.request)
+        return await self._pipeline.read(scan, link)
+
+    def _plan_anew(self, device: Device, link: Link) -> None:
+        device.replan = False
+        arrange(device, link, self._clock.mono(), served=True)
+        self._fill_schedule()
 
     def _failed(self, scan: Scan, error: DeviceError) -> None:
         """The device did not give its values: it is lost, and asked less often from now on."""
