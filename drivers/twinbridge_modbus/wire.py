@@ -209,7 +209,8 @@ class Wire(TransactionManager):
 def _is_no_mbap(data: bytes) -> bool:
     if len(data) < _MBAP_HEADER - 1:
         return False
-    return data[2:4] != b"\0\0" or not 2 <= int.from_bytes(data[4:6], "big") <= _LONGEST_MBAP_LENGTH
+    length = int.from_bytes(data[4:6], "big")
+    return data[2:4] != b"\0\0" or not _SHORTEST_PDU <= length <= _LONGEST_MBAP_LENGTH
 
 
 def _parameters(connection: ModbusConnection) -> CommParams:

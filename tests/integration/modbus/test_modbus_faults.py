@@ -394,7 +394,7 @@ def test_a_refused_write_is_rejected_and_not_repeated(code: int) -> None:
 
 @pytest.mark.parametrize(("pulse", "asked"), [(False, 4), (True, 1)])
 def test_a_busy_device_is_asked_again_but_never_for_a_pulse(
-    pulse: bool, asked: int, monkeypatch: pytest.MonkeyPatch
+    *, pulse: bool, asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link_module, "BUSY_PAUSE", 0.0)
 
@@ -425,7 +425,7 @@ def test_a_write_that_is_not_echoed_is_no_success() -> None:
 
 
 @pytest.mark.parametrize(("mask", "functions"), [(True, [22]), (False, [3, 6])])
-def test_a_bit_is_written_alone(mask: bool, functions: list[int]) -> None:
+def test_a_bit_is_written_alone(*, mask: bool, functions: list[int]) -> None:
     async def test() -> None:
         async with frame_server(FrameServer({0: 0b1010})) as server:
             wire = connection(server.port, maskWrite=mask)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from modbus_points import make_point
 from pydantic import ValidationError
+
 from twinbridge_modbus import driver
 from twinbridge_modbus.config import ModbusAddress, ModbusConnection
 

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 from modbus_points import make_point
+
 from twinbridge.core.model import Access, Point
 from twinbridge_modbus.plan import Block, Knowledge, bound, plan_blocks
 
