@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 from pydantic import BaseModel
 
-from twinbridge.core.model import PropertySpec
-from twinbridge.ports import Link
+from twinbridge.core.model import Point, PropertySpec
+from twinbridge.ports import Link, PlannedRead
 from twinbridge_modbus.address import BoundAddress, bind_address, contradiction
 from twinbridge_modbus.codec import complaints
 from twinbridge_modbus.config import ModbusAddress, ModbusConnection
+from twinbridge_modbus.plan import plan_blocks
 
 
 class ModbusDriver:
@@ -46,6 +47,27 @@ class ModbusDriver:
 
     def unit(self, connection: BaseModel) -> str:
         return str(_connection(connection).unit)
+
+    def outline(self, points: Sequence[Point]) -> Sequence[PlannedRead]:
+        return [
+            PlannedRead(
+                f"unit {b.unit} {b.table} {b.address}..{b.end - 1}",
+                b.points,
+                b.request_bytes,
+                b.response_bytes,
+            )
+            for b in plan_blocks(points)
+        ]
+
+    def request_timeout(self, connection: BaseModel) -> int:
+        return _connection(connection).timeout
+
+    def capacity(self, connection: BaseModel) -> float | None:
+        """A serial character is a start bit, 8 data bits, parity or not, and the stop bits."""
+        line = _connection(connection).serial
+        if line is None:
+            return None
+        return line.baudrate / (9 + (line.parity != "none") + line.stopbits)
 
     @asynccontextmanager
     async def open(self, connection: BaseModel) -> AsyncIterator[Link]:
