@@ -56,10 +56,9 @@ async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> N
     log.info("starting", node=node, devices=len(plant.devices), rules=len(plant.instances))
     log.info(NOT_SAFETY)
     async with open_store(options.state_dir) as store:
-        async with _edge(plant, node, store) as edge:
-            async with _rest(edge, options) as address:
-                log.info("ready", api=address)
-                await _until(stop, edge, options)
+        async with _edge(plant, node, store) as edge, _rest(edge, options) as address:
+            log.info("ready", api=address)
+            await _until(stop, edge, options)
         log.info("stopped")
 
 
