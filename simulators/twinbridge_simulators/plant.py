@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import yaml
 from twinbridge.api.plant import load_plant
+from twinbridge.api.yaml_source import load_paths
 
 from twinbridge.core.model import DeviceSpec
 from twinbridge_modbus import driver as modbus
@@ -27,17 +28,10 @@ def load_devices(
 
 
 def _annotations(paths: Sequence[str | Path]) -> Iterator[tuple[str, Annotations]]:
-    """The loader has accepted these files, so their shape is right."""
-    for file in _files(paths):
-        for resource in yaml.safe_load_all(file.read_text(encoding="utf-8")):
-            if isinstance(resource, dict) and resource.get("kind") == "Device":
-                metadata = resource["metadata"]
-                yield metadata["name"], metadata.get("annotations") or {}
-
-
-def _files(paths: Sequence[str | Path]) -> Iterator[Path]:
-    for path in map(Path, paths):
-        if path.is_dir():
-            yield from sorted(f for f in path.rglob("*") if f.suffix in {".yaml", ".yml"})
-        elif str(path) != "-":
-            yield path
+    """The plant was accepted from these files, so the shape of each resource is right."""
+    documents, _problems = load_paths([path for path in paths if str(path) != "-"])
+    for document in documents:
+        resource = document.content
+        if isinstance(resource, dict) and resource.get("kind") == "Device":
+            metadata = resource["metadata"]
+            yield metadata["name"], metadata.get("annotations") or {}

@@ -14,9 +14,8 @@ map has none for them:
     0x0212 *                discrete             the manager's own thermal trip stands
     0x02C0                  holding              command: bit 0 run, 3 trip reset, 12 stop
 
-Bit 0 is held: the motor runs while it is 1. Bit 12 is held too and wins: writing it clears bit 0,
-and while it is 1 bit 0 stays 0, so that a stopped motor starts only by a new command. Bit 3 acts
-once and clears itself.
+Bit 0 is held: the motor runs while it is 1. Bits 3 and 12 act once and clear themselves; bit 12
+wins over bit 0 and clears it, so that a stopped motor starts only by a new command.
 """
 
 from __future__ import annotations
@@ -195,7 +194,7 @@ class TesysTera(BaseMachine):
             self.motor = reset(self.motor, self.plate)
         if command & STOP or self.motor.tripped:
             command &= ~RUN
-        self.bank.put(Table.HOLDING, COMMAND, command & ~TRIP_RESET)
+        self.bank.put(Table.HOLDING, COMMAND, command & ~(STOP | TRIP_RESET))
         self.step(0.0)
 
     def step(self, dt: float) -> None:
