@@ -86,10 +86,12 @@ class Journal:
                 await self._store.append_audit(*audit)
             else:
                 await self._store.save_alarm(alarm, *audit)
+                told_already = told.pop(alarm.id, None) is alarm
+                # Meanwhile it may have changed: then the newer state is told, and only that.
                 if self._alarms.get(alarm.id) is alarm:
                     del self._alarms[alarm.id]
-                if told.pop(alarm.id, None) is not alarm:
-                    self._bus.publish(AlarmChanged(alarm))
+                    if not told_already:
+                        self._bus.publish(AlarmChanged(alarm))
             for _ in audit:
                 self._audit.popleft()
 
