@@ -144,9 +144,7 @@ class Machines:
         answer = self.answer(desire)
         if answer is not None:
             at = SystemClock().wall()
-            self.bus.publish(
-                Outcome(desire.device, desire.property, desire.version, *answer, at)
-            )
+            self.bus.publish(Outcome(desire.device, desire.property, desire.version, *answer, at))
 
     def tell(self, alarm: Alarm) -> None:
         self.alarm = alarm
@@ -206,9 +204,10 @@ async def running_api(
 ) -> AsyncIterator[Edge]:
     async with running_agent(*devices, disk=disk, rules=rules) as edge:
         app = create_app(TwinService(edge.agent), tokens=tokens, metrics=CollectorRegistry())
-        async with serve(app, "127.0.0.1", 0) as url, httpx.AsyncClient(
-            base_url=f"{url}/api/v1", timeout=BOUND
-        ) as http:
+        async with (
+            serve(app, "127.0.0.1", 0) as url,
+            httpx.AsyncClient(base_url=f"{url}/api/v1", timeout=BOUND) as http,
+        ):
             edge.url, edge.http = url, http
             yield edge
 
@@ -216,5 +215,5 @@ async def running_api(
 async def until(condition: Callable[[], object]) -> None:
     """Poll until it holds; fails after BOUND seconds."""
     async with asyncio.timeout(BOUND):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - it looks at ordinary state, which has no event
             await asyncio.sleep(0.005)

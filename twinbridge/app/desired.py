@@ -31,7 +31,7 @@ from twinbridge.app.events import DesiredChanged, EventLog
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit, Desire, DesiredState, Outcome
 from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec
-from twinbridge.core.twin import check_desired
+from twinbridge.core.twin import check_desired, expired
 from twinbridge.errors import (
     Conflict,
     Interlocked,
@@ -143,13 +143,13 @@ class DesiredTwins:
                 return None
             said = f"withdrawn by {actor.name}"
             return replace(old, version=version, state=WITHDRAWN, message=said, changed=now)
-        check_desired(point.spec, wish.value)
-        self._alarms.refuse_if_held(spec.name, name, wish.value)
+        value = check_desired(point.spec, wish.value)
+        self._alarms.refuse_if_held(spec.name, name, value)
         # What the resource said stays noted, so that it is not taken up a second time.
         noted = old.spec if old else ""
         said = wish_text(wish) if actor.origin == DEVICE_ORIGIN else noted
         entry = new_entry(spec.name, wish, version, actor.origin, now)
-        return replace(entry, valid_until=deadline(wish, now), spec=said)
+        return replace(entry, value=value, valid_until=deadline(wish, now), spec=said)
 
     def _replace(self, entry: StoredDesired) -> None:
         """Let a new entry take the place of the old one, and send it."""
@@ -242,8 +242,7 @@ class DesiredTwins:
             self._become(entry, DesiredState.REJECTED, _LOST_PULSE)
         elif entry.valid_until is None:
             self._send(to_desire(entry, 0))
-        elif not entry.accepted <= now < entry.valid_until:
-            # A clock that stands before the acceptance cannot be trusted: doubt counts against.
+        elif expired(entry.accepted, entry.valid_until, 0, now, 0):
             self._become(entry, DesiredState.EXPIRED, "it expired before it could be written")
         else:
             self._deadlines.setdefault(key, self._clock.mono() + entry.valid_until - now)
@@ -275,8 +274,11 @@ class DesiredTwins:
         entry = self.entry(outcome.device, outcome.property)
         if entry is None or entry.version != outcome.version:
             return
+        # What was written a moment before it would have expired counts as what it is: applied.
         if entry.state != outcome.state.value or entry.message != outcome.message:
             self._become(entry, outcome.state, outcome.message, outcome.at)
+        for alarm in self._alarms.trips_of(outcome.device):
+            self.hold(alarm)
 
     def refused(self, desire: Desire, state: DesiredState, message: str) -> None:
         """The machines' side refused to take it."""
@@ -358,7 +360,12 @@ class DesiredTwins:
     ) -> None:
         """A refusal is told even when it cannot be kept."""
         asked = {name: wish.value if wish else None for name, wish in patch.items()}
-        detail: dict[str, object] = {"who": actor.name, "from": actor.address, "new": asked, "why": why}
+        detail: dict[str, object] = {
+            "who": actor.name,
+            "from": actor.address,
+            "new": asked,
+            "why": why,
+        }
         wall, mono = self._clock.wall(), self._clock.mono()
         with suppress(StoreUnavailable):
             await self._store.append_audit(

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from fastapi import Depends, FastAPI, Response
+from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from twinbridge import __version__
 from twinbridge.app.service import TwinService
 from twinbridge.rest import problems, schemas
-from twinbridge.rest.guard import SameOriginOnly, requires
+from twinbridge.rest.guard import VIEWER, SameOriginOnly
 from twinbridge.rest.openapi import problems as documented
 from twinbridge.rest.routes import answer, routes
-from twinbridge.rest.tokens import Role, Tokens
+from twinbridge.rest.tokens import Tokens
 
 
 def create_app(
@@ -31,9 +31,9 @@ def create_app(
     app.state.service = service
     app.state.tokens = tokens
     problems.install(app)
-    app.include_router(routes(service, tokens))
+    app.include_router(routes(service))
     for prefix in ("", "/api/v1"):
-        _probes(app, prefix, service, tokens, metrics)
+        _probes(app, prefix, service, metrics)
     if tokens is None:
         app.add_middleware(SameOriginOnly)
     return app
@@ -43,7 +43,6 @@ def _probes(
     app: FastAPI,
     prefix: str,
     service: TwinService,
-    tokens: Tokens | None,
     metrics: CollectorRegistry,
 ) -> None:
     @app.get(f"{prefix}/healthz", response_model=schemas.Health, operation_id=f"healthz{prefix}")
@@ -64,7 +63,7 @@ def _probes(
 
     @app.get(
         f"{prefix}/metrics",
-        dependencies=[Depends(requires(Role.VIEWER, tokens))],
+        dependencies=[VIEWER],
         responses={
             200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
             **documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN),

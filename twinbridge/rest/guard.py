@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -18,10 +19,16 @@ LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _BEARER = Depends(HTTPBearer(auto_error=False, description="A token of the agent's token file."))
 
 
-def requires(role: Role, tokens: Tokens | None) -> Callable[..., Awaitable[Identity]]:
-    """A dependency that gives the caller's identity. Raises Refused: 401 or 403."""
+def _requires(role: Role) -> Callable[..., Awaitable[Identity]]:
+    """A dependency that gives the caller's identity. Raises Refused: 401 or 403.
 
-    async def caller(credentials: HTTPAuthorizationCredentials | None = _BEARER) -> Identity:
+    `app.state.tokens` are those of the token file, or None without one.
+    """
+
+    async def caller(
+        request: Request, credentials: HTTPAuthorizationCredentials | None = _BEARER
+    ) -> Identity:
+        tokens: Tokens | None = request.app.state.tokens
         if tokens is None:
             return LOCAL
         identity = tokens.identify(credentials.credentials) if credentials else None
@@ -36,6 +43,11 @@ def requires(role: Role, tokens: Tokens | None) -> Callable[..., Awaitable[Ident
         return identity
 
     return caller
+
+
+VIEWER = Depends(_requires(Role.VIEWER))
+Operator = Annotated[Identity, Depends(_requires(Role.OPERATOR))]
+Admin = Annotated[Identity, Depends(_requires(Role.ADMIN))]
 
 
 class SameOriginOnly:

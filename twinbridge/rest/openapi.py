@@ -13,14 +13,14 @@ _PROBLEM = {"$ref": "#/components/schemas/Problem"}
 
 
 def problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, object]]:
-    """The documented refusals of a route."""
+    """The documented refusals of a route; 422 goes with every parameter."""
     return {
         status.value: {
             "description": status.phrase,
             "model": schemas.Problem,
             "content": {MEDIA_TYPE: {"schema": _PROBLEM}},
         }
-        for status in statuses
+        for status in (*statuses, HTTPStatus.UNPROCESSABLE_ENTITY)
     }
 
 

@@ -6,19 +6,18 @@ from http import HTTPStatus
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from twinbridge.app.desired_entry import Actor
 from twinbridge.app.service import LONGEST_PAGE, PAGE, TwinService
 from twinbridge.rest import schemas
 from twinbridge.rest.body import read_model, read_object
-from twinbridge.rest.guard import requires
+from twinbridge.rest.guard import VIEWER, Admin, Operator
 from twinbridge.rest.openapi import PATCH_BODY, body_of, problems
 from twinbridge.rest.sse import EventStream
-from twinbridge.rest.tokens import Identity, Role, Tokens
 
 _BAD = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-_BODY = (*_BAD, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, HTTPStatus.UNPROCESSABLE_ENTITY)
+_BODY = (*_BAD, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
 _WHO = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NONE = HTTPStatus.NOT_FOUND
 _NOT_NOW = (HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE)
@@ -32,24 +31,22 @@ def answer(
     return Response(orjson.dumps(view), status, headers, "application/json")
 
 
-def routes(service: TwinService, tokens: Tokens | None) -> APIRouter:
+def routes(service: TwinService) -> APIRouter:
     router = APIRouter(prefix="/api/v1")
-    _device_routes(router, service, tokens)
-    _alarm_routes(router, service, tokens)
-    _rule_routes(router, service, tokens)
-    _event_routes(router, service, tokens)
+    _device_routes(router, service)
+    _alarm_routes(router, service)
+    _rule_routes(router, service)
+    _event_routes(router, service)
     return router
 
 
-def _device_routes(router: APIRouter, service: TwinService, tokens: Tokens | None) -> None:
-    viewer = [Depends(requires(Role.VIEWER, tokens))]
-    operator = Depends(requires(Role.OPERATOR, tokens))
+def _device_routes(router: APIRouter, service: TwinService) -> None:
 
     @router.get(
         "/devices",
         response_model=schemas.Devices,
-        dependencies=viewer,
-        responses=problems(*_WHO, HTTPStatus.UNPROCESSABLE_ENTITY),
+        dependencies=[VIEWER],
+        responses=problems(*_WHO),
     )
     async def list_devices(
         label: Annotated[list[str] | None, Query(description="key=value, repeatable")] = None,
@@ -62,7 +59,7 @@ def _device_routes(router: APIRouter, service: TwinService, tokens: Tokens | Non
     @router.get(
         "/devices/{name}",
         response_model=schemas.Device,
-        dependencies=viewer,
+        dependencies=[VIEWER],
         responses=problems(*_WHO, _NONE),
     )
     async def get_device(name: Name) -> Response:
@@ -79,7 +76,7 @@ def _device_routes(router: APIRouter, service: TwinService, tokens: Tokens | Non
     async def patch_desired(
         name: Name,
         request: Request,
-        who: Annotated[Identity, operator],
+        who: Operator,
         if_match: Annotated[str | None, Header(max_length=1024)] = None,
     ) -> Response:
         patch = await read_object(request)
@@ -90,8 +87,8 @@ def _device_routes(router: APIRouter, service: TwinService, tokens: Tokens | Non
     @router.get(
         "/devices/{name}/history",
         response_model=schemas.History,
-        dependencies=viewer,
-        responses=problems(*_WHO, _NONE, HTTPStatus.UNPROCESSABLE_ENTITY),
+        dependencies=[VIEWER],
+        responses=problems(*_WHO, _NONE),
     )
     async def get_history(
         name: Name,
@@ -110,16 +107,14 @@ def _etags(header: str | None) -> tuple[str, ...]:
     return tuple(tag.strip() for tag in header.split(","))
 
 
-def _alarm_routes(router: APIRouter, service: TwinService, tokens: Tokens | None) -> None:
-    viewer = [Depends(requires(Role.VIEWER, tokens))]
-    operator = Depends(requires(Role.OPERATOR, tokens))
+def _alarm_routes(router: APIRouter, service: TwinService) -> None:
     refusals = problems(*_BODY, *_WHO, _NONE, *_NOT_NOW)
 
     @router.get(
         "/alarms",
         response_model=schemas.Alarms,
-        dependencies=viewer,
-        responses=problems(*_WHO, HTTPStatus.UNPROCESSABLE_ENTITY),
+        dependencies=[VIEWER],
+        responses=problems(*_WHO),
     )
     async def list_alarms(
         *,
@@ -135,9 +130,7 @@ def _alarm_routes(router: APIRouter, service: TwinService, tokens: Tokens | None
         openapi_extra=body_of(schemas.Ack),
         responses=refusals,
     )
-    async def acknowledge(
-        alarm: Name, request: Request, who: Annotated[Identity, operator]
-    ) -> Response:
+    async def acknowledge(alarm: Name, request: Request, who: Operator) -> Response:
         asked = await read_model(request, schemas.Ack)
         await service.acknowledge(alarm, who.name, asked.comment)
         return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -148,7 +141,7 @@ def _alarm_routes(router: APIRouter, service: TwinService, tokens: Tokens | None
         openapi_extra=body_of(schemas.Shelve),
         responses=refusals,
     )
-    async def shelve(alarm: Name, request: Request, who: Annotated[Identity, operator]) -> Response:
+    async def shelve(alarm: Name, request: Request, who: Operator) -> Response:
         asked = await read_model(request, schemas.Shelve)
         await service.shelve(alarm, asked.for_, who.name, asked.reason)
         return Response(status_code=HTTPStatus.NO_CONTENT)
@@ -159,18 +152,16 @@ def _alarm_routes(router: APIRouter, service: TwinService, tokens: Tokens | None
         openapi_extra=body_of(schemas.Reset),
         responses=refusals,
     )
-    async def reset(alarm: Name, request: Request, who: Annotated[Identity, operator]) -> Response:
+    async def reset(alarm: Name, request: Request, who: Operator) -> Response:
         asked = await read_model(request, schemas.Reset)
         await service.reset(alarm, who.name, asked.reason)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-def _rule_routes(router: APIRouter, service: TwinService, tokens: Tokens | None) -> None:
-    viewer = [Depends(requires(Role.VIEWER, tokens))]
-    admin = Depends(requires(Role.ADMIN, tokens))
+def _rule_routes(router: APIRouter, service: TwinService) -> None:
 
     @router.get(
-        "/rules", response_model=schemas.Rules, dependencies=viewer, responses=problems(*_WHO)
+        "/rules", response_model=schemas.Rules, dependencies=[VIEWER], responses=problems(*_WHO)
     )
     async def list_rules() -> Response:
         return answer(service.rules())
@@ -181,22 +172,22 @@ def _rule_routes(router: APIRouter, service: TwinService, tokens: Tokens | None)
         openapi_extra=body_of(schemas.Mode),
         responses=problems(*_BODY, *_WHO, _NONE, *_NOT_NOW),
     )
-    async def set_mode(name: Name, request: Request, who: Annotated[Identity, admin]) -> Response:
+    async def set_mode(name: Name, request: Request, who: Admin) -> Response:
         asked = await read_model(request, schemas.Mode)
         return answer(await service.set_mode(name, asked.mode, who.name))
 
 
-def _event_routes(router: APIRouter, service: TwinService, tokens: Tokens | None) -> None:
+def _event_routes(router: APIRouter, service: TwinService) -> None:
     @router.get(
         "/events",
-        dependencies=[Depends(requires(Role.VIEWER, tokens))],
-        response_class=EventStream,
+        dependencies=[VIEWER],
+        response_class=Response,
         responses={
             200: {
                 "description": "Events `twin`, `alarm`, `connection`; `reset`: read all again.",
                 "content": {"text/event-stream": {"schema": {"type": "string"}}},
             },
-            **problems(*_WHO, _NONE, HTTPStatus.UNPROCESSABLE_ENTITY),
+            **problems(*_WHO, _NONE),
         },
     )
     async def follow_events(

@@ -7,7 +7,7 @@ from agent_rig import device, good, running_agent, trip_alarm, until
 from twinbridge.app.desired_entry import Actor
 from twinbridge.core.alarm import TripState
 from twinbridge.core.messages import DesiredState, Outcome, Samples
-from twinbridge.core.model import SECOND, DesiredSpec, Quality, Reason
+from twinbridge.core.model import SECOND, DesiredSpec, Quality, Reason, Value
 from twinbridge.errors import (
     Conflict,
     Interlocked,
@@ -15,6 +15,7 @@ from twinbridge.errors import (
     InvalidInput,
     StaleVersion,
     StoreUnavailable,
+    TwinBridgeError,
     UnknownName,
     Unreachable,
 )
@@ -23,12 +24,12 @@ from twinbridge.testing.fakes import FakeDisk
 ALICE = Actor("alice", "rest", "127.0.0.1")
 
 
-def wish(name: str, value, **expiry) -> dict[str, DesiredSpec | None]:
+def wish(name: str, value: Value, **expiry: int) -> dict[str, DesiredSpec | None]:
     return {name: DesiredSpec(name, value, **expiry)}
 
 
-def test_what_is_reported_becomes_the_twin_and_goes_to_disk_and_history():
-    async def story():
+def test_what_is_reported_becomes_the_twin_and_goes_to_disk_and_history() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.report("pump-1", temperature=71.5, run=True)
             await until(lambda: edge.agent.twin("pump-1").reported["temperature"].value == 71.5)
@@ -41,8 +42,8 @@ def test_what_is_reported_becomes_the_twin_and_goes_to_disk_and_history():
     asyncio.run(story())
 
 
-def test_history_leaves_out_what_stays_within_the_deadband():
-    async def story():
+def test_history_leaves_out_what_stays_within_the_deadband() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             for value in (20.0, 20.2, 20.4, 20.6):
                 edge.machines.report("pump-1", temperature=value)
@@ -52,8 +53,8 @@ def test_history_leaves_out_what_stays_within_the_deadband():
     asyncio.run(story())
 
 
-def test_a_desired_value_is_kept_then_sent_and_its_outcome_shown():
-    async def story():
+def test_a_desired_value_is_kept_then_sent_and_its_outcome_shown() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             version = await edge.agent.desire("pump-1", wish("speed", 900), ALICE)
             assert edge.store.disk.desired["pump-1", "speed"].version == version == 1
@@ -67,8 +68,8 @@ def test_a_desired_value_is_kept_then_sent_and_its_outcome_shown():
     asyncio.run(story())
 
 
-def test_nothing_is_accepted_while_the_disk_does_not_take_it():
-    async def story():
+def test_nothing_is_accepted_while_the_disk_does_not_take_it() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.store.disk.fault = "disk full"
             with pytest.raises(StoreUnavailable):
@@ -83,8 +84,8 @@ def test_nothing_is_accepted_while_the_disk_does_not_take_it():
     asyncio.run(story())
 
 
-def test_one_wrong_value_refuses_the_whole_patch():
-    async def story():
+def test_one_wrong_value_refuses_the_whole_patch() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             with pytest.raises(InvalidDesired) as refusal:
                 await edge.agent.desire("pump-1", wish("run", True) | wish("speed", 9999), ALICE)
@@ -96,11 +97,11 @@ def test_one_wrong_value_refuses_the_whole_patch():
     asyncio.run(story())
 
 
-def test_a_standing_trip_holds_its_properties_but_lets_the_stop_pass():
-    async def story():
+def test_a_standing_trip_holds_its_properties_but_lets_the_stop_pass() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.tell(trip_alarm())
-            await until(lambda: edge.agent.alarms.listed())
+            await until(edge.agent.alarms.listed)
             with pytest.raises(Interlocked):
                 await edge.agent.desire("pump-1", wish("run", True), ALICE)
             await edge.agent.desire("pump-1", wish("run", False), ALICE)
@@ -112,18 +113,18 @@ def test_a_standing_trip_holds_its_properties_but_lets_the_stop_pass():
     asyncio.run(story())
 
 
-def test_a_rule_that_only_would_trip_holds_nothing():
-    async def story():
+def test_a_rule_that_only_would_trip_holds_nothing() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.tell(replace(trip_alarm(), trip=TripState.WOULD_TRIP))
-            await until(lambda: edge.agent.alarms.listed())
+            await until(edge.agent.alarms.listed)
             await edge.agent.desire("pump-1", wish("run", True), ALICE)
 
     asyncio.run(story())
 
 
-def test_a_trip_ends_what_was_desired_and_its_reset_brings_nothing_back():
-    async def story():
+def test_a_trip_ends_what_was_desired_and_its_reset_brings_nothing_back() -> None:
+    async def story() -> None:
         disk = FakeDisk()
         async with running_agent(disk=disk) as edge:
             await edge.agent.desire("pump-1", wish("run", True), ALICE)
@@ -141,8 +142,8 @@ def test_a_trip_ends_what_was_desired_and_its_reset_brings_nothing_back():
     asyncio.run(story())
 
 
-def test_a_pending_value_is_blocked_by_a_trip():
-    async def story():
+def test_a_pending_value_is_blocked_by_a_trip() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.answer = lambda _: None
             await edge.agent.desire("pump-1", wish("run", True), ALICE)
@@ -156,8 +157,8 @@ def test_a_pending_value_is_blocked_by_a_trip():
     ("error", "state"),
     [(Conflict("a trip holds it"), "blocked"), (InvalidInput("no"), "rejected")],
 )
-def test_a_refusal_of_the_machines_becomes_the_state(error, state):
-    async def story():
+def test_a_refusal_of_the_machines_becomes_the_state(error: TwinBridgeError, state: str) -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.refuses = error
             await edge.agent.desire("pump-1", wish("run", True), ALICE)
@@ -167,8 +168,8 @@ def test_a_refusal_of_the_machines_becomes_the_state(error, state):
 
 
 @pytest.mark.parametrize("error", [Unreachable("not there"), UnknownName("not yet")])
-def test_a_value_is_sent_again_while_the_machines_are_not_there(error):
-    async def story():
+def test_a_value_is_sent_again_while_the_machines_are_not_there(error: TwinBridgeError) -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.refuses = error
             await edge.agent.desire("pump-1", wish("run", True), ALICE)
@@ -180,8 +181,8 @@ def test_a_value_is_sent_again_while_the_machines_are_not_there(error):
     asyncio.run(story())
 
 
-def test_an_outcome_of_an_older_version_changes_nothing():
-    async def story():
+def test_an_outcome_of_an_older_version_changes_nothing() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.answer = lambda _: None
             await edge.agent.desire("pump-1", wish("speed", 1), ALICE)
@@ -195,8 +196,8 @@ def test_an_outcome_of_an_older_version_changes_nothing():
     asyncio.run(story())
 
 
-def test_a_value_that_is_not_written_in_time_expires():
-    async def story():
+def test_a_value_that_is_not_written_in_time_expires() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.answer = lambda _: None
             patch = wish("speed", 1, valid_for=SECOND // 20)
@@ -207,8 +208,10 @@ def test_a_value_that_is_not_written_in_time_expires():
     asyncio.run(story())
 
 
-def test_a_withdrawn_value_is_gone_also_at_the_machines_and_its_version_is_not_given_again():
-    async def story():
+def test_a_withdrawn_value_is_gone_also_at_the_machines_and_its_version_is_not_given_again() -> (
+    None
+):
+    async def story() -> None:
         disk = FakeDisk()
         async with running_agent(disk=disk) as edge:
             edge.machines.answer = lambda _: None
@@ -227,8 +230,8 @@ def test_a_withdrawn_value_is_gone_also_at_the_machines_and_its_version_is_not_g
     asyncio.run(story())
 
 
-def test_if_match_refuses_one_who_looked_at_an_older_state():
-    async def story():
+def test_if_match_refuses_one_who_looked_at_an_older_state() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             seen = edge.agent.etag("pump-1")
             await edge.agent.desire("pump-1", wish("speed", 1), ALICE, [seen])
@@ -238,8 +241,10 @@ def test_if_match_refuses_one_who_looked_at_an_older_state():
     asyncio.run(story())
 
 
-def test_after_a_restart_what_is_pending_is_sent_what_expired_is_not_and_no_pulse_is_repeated():
-    async def story():
+def test_after_a_restart_what_is_pending_is_sent_what_expired_is_not_and_no_pulse_is_repeated() -> (
+    None
+):
+    async def story() -> None:
         disk = FakeDisk()
         async with running_agent(disk=disk) as edge:
             edge.machines.answer = lambda _: None
@@ -257,8 +262,8 @@ def test_after_a_restart_what_is_pending_is_sent_what_expired_is_not_and_no_puls
     asyncio.run(story())
 
 
-def test_a_clock_that_went_back_expires_what_it_can_no_longer_date():
-    async def story():
+def test_a_clock_that_went_back_expires_what_it_can_no_longer_date() -> None:
+    async def story() -> None:
         disk = FakeDisk()
         async with running_agent(disk=disk) as edge:
             edge.machines.answer = lambda _: None
@@ -272,8 +277,8 @@ def test_a_clock_that_went_back_expires_what_it_can_no_longer_date():
     asyncio.run(story())
 
 
-def test_reported_values_are_bad_after_a_restart_until_they_are_read():
-    async def story():
+def test_reported_values_are_bad_after_a_restart_until_they_are_read() -> None:
+    async def story() -> None:
         disk = FakeDisk()
         disk.reported["pump-1"] = {"temperature": good(50.0, at=5 * SECOND)}
         async with running_agent(disk=disk) as edge:
@@ -290,8 +295,8 @@ def test_reported_values_are_bad_after_a_restart_until_they_are_read():
     asyncio.run(story())
 
 
-def test_only_properties_that_say_so_are_written_again_when_the_device_is_back():
-    async def story():
+def test_only_properties_that_say_so_are_written_again_when_the_device_is_back() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.contact("pump-1", connected=True)
             patch = wish("speed", 5) | wish("setpoint", 2.5)
@@ -307,8 +312,8 @@ def test_only_properties_that_say_so_are_written_again_when_the_device_is_back()
     asyncio.run(story())
 
 
-def test_a_desired_value_of_the_resource_is_taken_up_once_and_again_when_it_changes():
-    async def story():
+def test_a_desired_value_of_the_resource_is_taken_up_once_and_again_when_it_changes() -> None:
+    async def story() -> None:
         disk = FakeDisk()
         first = device(desired=(DesiredSpec("speed", 100),))
         async with running_agent(first, disk=disk) as edge:
@@ -329,8 +334,8 @@ def test_a_desired_value_of_the_resource_is_taken_up_once_and_again_when_it_chan
     asyncio.run(story())
 
 
-def test_a_desired_value_of_the_resource_that_a_trip_holds_is_blocked_for_good():
-    async def story():
+def test_a_desired_value_of_the_resource_that_a_trip_holds_is_blocked_for_good() -> None:
+    async def story() -> None:
         disk = FakeDisk(alarms={"overheat-1": trip_alarm()})
         spec = device(desired=(DesiredSpec("run", True),))
         async with running_agent(spec, disk=disk) as edge:
@@ -345,8 +350,8 @@ def test_a_desired_value_of_the_resource_that_a_trip_holds_is_blocked_for_good()
     asyncio.run(story())
 
 
-def test_a_reload_keeps_the_twins_of_what_did_not_change_and_forgets_what_went():
-    async def story():
+def test_a_reload_keeps_the_twins_of_what_did_not_change_and_forgets_what_went() -> None:
+    async def story() -> None:
         async with running_agent(device("a"), device("b")) as edge:
             edge.machines.report("a", temperature=1.0)
             await edge.agent.desire("b", wish("speed", 1), ALICE)
@@ -361,8 +366,8 @@ def test_a_reload_keeps_the_twins_of_what_did_not_change_and_forgets_what_went()
     asyncio.run(story())
 
 
-def test_outcomes_are_kept_once_the_disk_is_back():
-    async def story():
+def test_outcomes_are_kept_once_the_disk_is_back() -> None:
+    async def story() -> None:
         async with running_agent() as edge:
             edge.machines.answer = lambda _: None
             await edge.agent.desire("pump-1", wish("speed", 1), ALICE)
@@ -375,8 +380,8 @@ def test_outcomes_are_kept_once_the_disk_is_back():
     asyncio.run(story())
 
 
-def test_samples_of_a_device_that_is_not_yet_defined_are_not_lost():
-    async def story():
+def test_samples_of_a_device_that_is_not_yet_defined_are_not_lost() -> None:
+    async def story() -> None:
         async with running_agent(device("a")) as edge:
             edge.agent.take([Samples("b", (("temperature", good(3.0)),))])
             await edge.agent.set_plant({"a": device("a"), "b": device("b")}, ())
