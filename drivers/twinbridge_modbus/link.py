@@ -17,7 +17,7 @@ from twinbridge_modbus.codec import BadValue, Refused
 from twinbridge_modbus.config import ModbusConnection
 from twinbridge_modbus.isolation import isolate
 from twinbridge_modbus.plan import Block, Knowledge, bound, plan_blocks
-from twinbridge_modbus.reading import ModbusRead, is_answer, read_pdu
+from twinbridge_modbus.reading import ModbusRead, Query, queries, read_pdu
 from twinbridge_modbus.wire import Wire
 
 PROBE_AFTER = 60.0
@@ -82,7 +82,7 @@ class ModbusLink:
         if block.probe:
             return await self._probe(request)
         try:
-            return request.confirm(await self._image(block, request.pdu))
+            return request.confirm(await self._image(request.queries))
         except WriteRejected as refusal:
             found = await self._isolated(block, str(refusal))
             request.forget()
@@ -116,20 +116,18 @@ class ModbusLink:
         except ValueError as error:
             raise NoResponse(f"{self._endpoint} unit {unit}: {error}") from error
 
-    async def _image(self, block: Block, pdu: bytes) -> bytes:
+    async def _image(self, asked: tuple[Query, ...]) -> bytes:
         """The answer of a block and those of its scale factors, joined."""
-        image = await self._block(block, pdu)
-        for factor in block.factors:
-            pdu = read_pdu(factor.table, factor.address, factor.count)
-            image += await self._block(factor, pdu)
+        image = await self._data(asked[0])
+        for query in asked[1:]:
+            image += await self._data(query)
         return image
 
-    async def _block(self, block: Block, pdu: bytes) -> bytes:
-        answer = await self._ask(block.unit, pdu, block.limits.timeout)
-        if not is_answer(block, answer):
-            raise self._nonsense(
-                block.unit, f"{len(answer) - 2} bytes instead of {block.payload_bytes}"
-            )
+    async def _data(self, query: Query) -> bytes:
+        """An answer to a read that has just the bytes that were asked for."""
+        answer = await self._ask(query.unit, query.pdu, query.timeout)
+        if len(answer) != query.size + 2 or answer[1] != query.size:
+            raise self._nonsense(query.unit, f"{len(answer) - 2} bytes instead of {query.size}")
         return answer
 
     async def _ask(self, unit: int, pdu: bytes, timeout: float) -> bytes:  # noqa: ASYNC109 - each unit has its own
@@ -177,7 +175,7 @@ class ModbusLink:
 
     async def _isolated(self, block: Block, why: str) -> ReadResult:
         async def image(part: Block) -> bytes:
-            return await self._image(part, read_pdu(part.table, part.address, part.count))
+            return await self._image(queries(part))
 
         try:
             found = await isolate(block, why, image)
@@ -204,7 +202,7 @@ class ModbusLink:
         if why and monotonic() < self._probe_at.get(point, 0.0):
             return _all_bad(request.block, why)
         try:
-            image = await self._image(request.block, request.pdu)
+            image = await self._image(request.queries)
         except WriteRejected as refusal:
             self._refuse(point, str(refusal))
             return _all_bad(request.block, str(refusal))
@@ -232,21 +230,15 @@ class ModbusLink:
     async def _current(self, point: Point) -> bytes:
         where = bound(point)
         pdu = read_pdu(where.table, where.address, where.count)
-        return await self._registers(point, pdu, 2 * where.count)
+        query = Query(where.unit, pdu, 2 * where.count, where.limits.timeout)
+        return (await self._data(query))[2:]
 
     async def _power(self, point: Point) -> int:
         where = bound(point)
         if where.factor is None:
             return 0
-        registers = await self._registers(point, read_pdu(*where.factor, 1), 2)
-        return int.from_bytes(registers, "big", signed=True)
-
-    async def _registers(self, point: Point, pdu: bytes, size: int) -> bytes:
-        where = bound(point)
-        answer = await self._ask(where.unit, pdu, where.limits.timeout)
-        if len(answer) != size + 2 or answer[1] != size:
-            raise self._nonsense(where.unit, f"{len(answer) - 2} bytes instead of {size}")
-        return answer[2:]
+        query = Query(where.unit, read_pdu(*where.factor, 1), 2, where.limits.timeout)
+        return int.from_bytes((await self._data(query))[2:], "big", signed=True)
 
 
 def _all_bad(block: Block, why: str) -> ReadResult:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from twinbridge.core.model import Point, Quality, Reason, Value
 from twinbridge.ports import UNCHANGED, Reading, ReadResult
@@ -11,7 +13,7 @@ from twinbridge_modbus.plan import Block, bound
 
 _FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 _HEADER = 2
-_CHUNK = 8
+_DIFFERENT = re.compile(rb"[^\0]")
 _BITS = (b"\0", b"\1")
 _UNSEEN = object()
 
@@ -21,16 +23,32 @@ def read_pdu(table: str, address: int, count: int) -> bytes:
     return bytes((_FUNCTIONS[table],)) + address.to_bytes(2, "big") + count.to_bytes(2, "big")
 
 
-def is_answer(block: Block, pdu: bytes) -> bool:
-    """Whether an answer has just the bytes that were asked for."""
-    size = block.payload_bytes
-    return len(pdu) == _HEADER + size and pdu[1] == size
+class Query(NamedTuple):
+    """A read as it goes out, with the number of data bytes that its answer must have."""
+
+    unit: int
+    pdu: bytes
+    size: int
+    timeout: float
+
+
+def queries(block: Block) -> tuple[Query, ...]:
+    """A block's own read, then those of its scale factors."""
+    return tuple(
+        Query(
+            part.unit,
+            read_pdu(part.table, part.address, part.count),
+            part.payload_bytes,
+            part.limits.timeout,
+        )
+        for part in (block, *block.factors)
+    )
 
 
 class _Entry:
     """One point within the image of a block: the answer and those of its factors, joined."""
 
-    __slots__ = ("_decode", "_factor", "_seen", "_shift", "point", "start", "stop")
+    __slots__ = ("_decode", "_factor", "_seen", "_shift", "_whole", "point", "start", "stop")
 
     def __init__(self, point: Point, start: int, stop: int, shift: int, factor: int) -> None:
         self.point, self.start, self.stop = point, start, stop
@@ -38,18 +56,13 @@ class _Entry:
         self._factor = factor
         self._decode: Callable[[bytes, int], Value] = bound(point).codec.decode
         self._seen: object = _UNSEEN
+        self._whole = shift < 0 and not bound(point).codec.partial
 
     @property
-    def lone(self) -> bool:
-        """Whether something else than its own bytes may change it."""
-        return self._factor >= 0
-
-    def changed(self, image: bytes, last: bytes) -> bool:
-        own = slice(self.start, self.stop)
-        if image[own] != last[own]:
-            return True
-        factor = slice(self._factor, self._factor + 2)
-        return self._factor >= 0 and image[factor] != last[factor]
+    def bytes_read(self) -> list[int]:
+        """Positions in the image that make the value."""
+        factor = range(self._factor, self._factor + 2) if self._factor >= 0 else ()
+        return [*range(self.start, self.stop), *factor]
 
     def read(self, image: bytes) -> Reading:
         power = 0
@@ -67,7 +80,7 @@ class _Entry:
     def news(self, image: bytes) -> Reading | None:
         """A reading, or None where only other bits of the same bytes have changed."""
         reading = self.read(image)
-        if self._shift < 0 and not bound(self.point).codec.partial:
+        if self._whole:
             return reading
         seen, self._seen = self._seen, reading.value
         return None if reading.value is not None and seen is reading.value else reading
@@ -79,25 +92,25 @@ class ModbusRead:
     __slots__ = (
         "__weakref__",
         "_bad",
-        "_chunks",
         "_entries",
         "_last",
-        "_lone",
+        "_owners",
         "_steady",
         "block",
-        "pdu",
         "points",
+        "queries",
     )
 
     def __init__(self, block: Block) -> None:
         self.block = block
         self.points: Sequence[Point] = block.points
-        self.pdu = read_pdu(block.table, block.address, block.count)
+        self.queries = queries(block)
         entries = sorted(_entries(block), key=lambda e: e.start)
         self._entries = entries
-        self._lone = [e for e in entries if e.lone]
-        near = [e for e in entries if not e.lone]
-        self._chunks = [_chunk(near[i : i + _CHUNK]) for i in range(0, len(near), _CHUNK)]
+        self._owners: dict[int, list[_Entry]] = {}
+        for entry in entries:
+            for position in entry.bytes_read:
+                self._owners.setdefault(position, []).append(entry)
         self._last: bytes | None = None
         self._bad: dict[Point, Reading] = {}
         self._steady = UNCHANGED
@@ -146,14 +159,15 @@ class ModbusRead:
         return self._with_bad(readings)
 
     def _changes(self, image: bytes, last: bytes) -> Iterator[Reading]:
-        for start, stop, entries in self._chunks:
-            if image[start:stop] == last[start:stop]:
-                continue
-            for entry in entries:
-                if entry.changed(image, last) and (reading := entry.news(image)):
-                    yield reading
-        for entry in self._lone:
-            if entry.changed(image, last) and (reading := entry.news(image)):
+        """Whoever owns a byte that differs. C finds the bytes: most are equal, at all times."""
+        differing = int.from_bytes(image, "big") ^ int.from_bytes(last, "big")
+        owners = self._owners
+        touched: dict[_Entry, None] = {}
+        for found in _DIFFERENT.finditer(differing.to_bytes(len(image), "big")):
+            for entry in owners.get(found.start(), ()):
+                touched[entry] = None
+        for entry in touched:
+            if reading := entry.news(image):
                 yield reading
 
     def _with_bad(self, readings: list[Reading]) -> ReadResult:
@@ -170,10 +184,6 @@ class ModbusRead:
         self._steady = ReadResult(tuple(bad.values()))
         fresh = {reading.point for reading in readings}
         return ReadResult([*readings, *(r for p, r in bad.items() if p not in fresh)])
-
-
-def _chunk(entries: list[_Entry]) -> tuple[int, int, list[_Entry]]:
-    return min(e.start for e in entries), max(e.stop for e in entries), entries
 
 
 def _entries(block: Block) -> Iterator[_Entry]:
