@@ -1,0 +1,291 @@
+"""Rule into rule instances, one per device, checked against the devices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from twinbridge.api.compile_device import canonical
+from twinbridge.api.device_resources import Device
+from twinbridge.api.findings import Findings
+from twinbridge.api.problems import Path, unknown
+from twinbridge.api.property_value import fit, refusal, typed
+from twinbridge.api.rule_resource import Comparison, Group, Rule, WriteEntry
+from twinbridge.api.yaml_source import Document
+from twinbridge.core.model import (
+    SECOND,
+    DeviceSpec,
+    Point,
+    PropertyRef,
+    PropertySpec,
+    ValueType,
+)
+from twinbridge.core.rule import (
+    Act,
+    Compare,
+    Condition,
+    Enable,
+    OnBad,
+    Op,
+    RuleInstance,
+    Trip,
+    Vote,
+    Write,
+)
+
+MISSED_POLLS = 3
+STALE_AT_LEAST = 2 * SECOND
+
+
+class RuleCompiler:
+    """Knows every device as written, so that a rule on a refused one is told apart."""
+
+    def __init__(self, found: Findings) -> None:
+        self._found = found
+        self._devices: dict[str, Device] = {}
+        self._trip_inputs: dict[str, set[str]] = {}
+
+    def add_devices(self, devices: Iterable[tuple[Device, Document]]) -> None:
+        for device, _ in devices:
+            self._devices[device.metadata.name] = device
+
+    def targets(self, rule: Rule) -> list[str]:
+        """The devices that the rule is applied to; a selector looks only at the rule's node."""
+        devices = rule.spec.devices
+        if devices.name is not None:
+            return [devices.name]
+        wanted = (devices.selector.match_labels if devices.selector else {}).items()
+        return [
+            name
+            for name, device in self._devices.items()
+            if device.spec.node_name == rule.spec.node_name
+            and wanted <= device.metadata.labels.items()
+        ]
+
+    def note_inputs(self, rule: Rule, document: Document) -> None:
+        """Remember what rules that trip read: it is polled faster. Say if nothing is selected."""
+        targets = self.targets(rule)
+        if not targets:
+            self._found.warn(
+                document,
+                f"Rule/{rule.metadata.name}",
+                ("spec", "devices", "selector"),
+                f"matches no device on node {rule.spec.node_name}",
+            )
+        if rule.spec.trip is None:
+            return
+        conditions: list[Comparison] = [rule.spec.when]
+        if rule.spec.enabled_when:
+            conditions.append(rule.spec.enabled_when.condition)
+        for target in targets:
+            for comparison in (leaf for c in conditions for leaf in leaves(c)):
+                inputs = self._trip_inputs.setdefault(comparison.device or target, set())
+                inputs.add(comparison.input or "")
+                if comparison.deviation:
+                    inputs.add(comparison.deviation.other)
+
+    def trip_inputs(self, device: str) -> frozenset[str]:
+        return frozenset(self._trip_inputs.get(device, ()))
+
+    def compile(
+        self, rule: Rule, document: Document, devices: Mapping[str, DeviceSpec]
+    ) -> list[RuleInstance]:
+        made = []
+        for target in self.targets(rule):
+            instance = _Instance(rule, document, target, devices, self._devices, self._found)
+            compiled = instance.compile()
+            if compiled is not None:
+                made.append(compiled)
+        return made
+
+
+def leaves(condition: Comparison) -> list[Comparison]:
+    """The single comparisons under a condition."""
+    parts = _parts(condition)
+    return [leaf for part in parts for leaf in leaves(part)] if parts else [condition]
+
+
+def _parts(condition: Comparison) -> list[Comparison]:
+    if not isinstance(condition, Group):
+        return []
+    return list(condition.all_of or condition.any_of or condition.of or ())
+
+
+@dataclass(slots=True)
+class _Instance:
+    """One rule on one device, being compiled."""
+
+    rule: Rule
+    document: Document
+    target: str
+    devices: Mapping[str, DeviceSpec]
+    written: Mapping[str, Device]
+    found: Findings
+
+    def compile(self) -> RuleInstance | None:
+        spec, before = self.rule.spec, self.found.count
+        condition = self._condition(spec.when, ("spec", "when"), None)
+        enable = self._enable()
+        trip = self._trip()
+        act = self._act()
+        if self.found.count > before or condition is None:
+            return None
+        return RuleInstance(
+            rule=self.rule.metadata.name,
+            device=self.target,
+            condition=condition,
+            on_bad=spec.when.on_bad or OnBad.ALARM,
+            severity=spec.severity,
+            mode=spec.mode,
+            on_delay=spec.when.on_delay or 0,
+            off_delay=spec.when.clear_for or 0,
+            enable=enable,
+            trip=trip,
+            act=act,
+            latch=bool(spec.latch) or trip is not None,
+            max_latency=spec.max_latency or 0,
+            message=spec.message,
+            revision=canonical(spec.model_dump(mode="json")).hex()[:16],
+            namespace=self.rule.metadata.namespace,
+        )
+
+    def _wrong(self, path: Path, message: str) -> None:
+        subject = f"Rule/{self.rule.metadata.name}"
+        self.found.add(self.document, subject, path, message, rejects=False)
+
+    def _point(self, device: str | None, name: str, path: Path) -> Point | None:
+        """The property of the named device, or of the rule's; what is wrong is noted."""
+        owner = device or self.target
+        where = (*path, "device") if device else ("spec", "devices")
+        spec = self.devices.get(owner)
+        if spec is None:
+            known = self.written.get(owner)
+            if known is None:
+                self._wrong(where, unknown("device", owner, list(self.written)))
+            elif known.spec.node_name != self.rule.spec.node_name:
+                self._other_node(where, owner, known.spec.node_name)
+            else:
+                self._wrong(where, f"device {owner} is refused itself; see what is wrong with it")
+            return None
+        if spec.node != self.rule.spec.node_name:
+            self._other_node(where, owner, spec.node)
+            return None
+        point = spec.point(name)
+        if point is None:
+            names = [p.spec.name for p in spec.points]
+            message = f"{unknown('property', name, names)} on {owner}"
+            self._wrong((*path, "property"), message)
+        return point
+
+    def _other_node(self, path: Path, device: str, node: str) -> None:
+        self._wrong(path, f"device {device} is on node {node}, not {self.rule.spec.node_name}")
+
+    def _condition(self, given: Comparison, path: Path, stale: int | None) -> Condition | None:
+        stale = given.stale_after or stale
+        parts = _parts(given)
+        if not parts:
+            return self._compare(given, path, stale)
+        group = "of" if "atLeast" in given.given else given.given[0]
+        of = [self._condition(p, (*path, group, n), stale) for n, p in enumerate(parts)]
+        sound = tuple(c for c in of if c is not None)
+        if group != "of":
+            return Vote(1 if group == "any" else len(parts), sound)
+        need = given.at_least if isinstance(given, Group) and given.at_least else len(parts)
+        return Vote(need, sound)
+
+    def _compare(self, given: Comparison, path: Path, stale: int | None) -> Compare | None:
+        point = self._input(given.device, given.input or "", path)
+        if point is None:
+            return None
+        op = Op(given.given[0])
+        wrong = _misfit(given, op, point.spec)
+        if wrong:
+            self._wrong((*path, str(op)), wrong)
+        reference = None
+        if given.deviation:
+            other = self._input(given.device, given.deviation.other, (*path, "deviation"))
+            reference = other and other.ref
+        band = given.inside or given.outside or [0.0, 0.0]
+        return Compare(
+            input=point.ref,
+            op=op,
+            limit=_limit(given),
+            value=_expected(given, point.spec),
+            low=band[0],
+            high=band[1],
+            deadband=given.deadband or 0.0,
+            window=given.window or 0,
+            reference=reference,
+            stale_after=stale or max(MISSED_POLLS * point.interval, STALE_AT_LEAST),
+        )
+
+    def _input(self, device: str | None, name: str, path: Path) -> Point | None:
+        point = self._point(device, name, path)
+        if point is not None and not point.spec.access.readable:
+            self._wrong((*path, "property"), f"{name} is WriteOnly and is never read")
+            return None
+        return point
+
+    def _enable(self) -> Enable | None:
+        given = self.rule.spec.enabled_when
+        if given is None:
+            return None
+        condition = self._condition(given.condition, ("spec", "enabledWhen", "condition"), None)
+        return condition and Enable(condition, given.inhibit)
+
+    def _trip(self) -> Trip | None:
+        given = self.rule.spec.trip
+        if given is None:
+            return None
+        writes = self._writes(given.write, ("spec", "trip", "write"), trip=True)
+        return Trip(writes, given.verify.within, given.verify.retries)
+
+    def _act(self) -> Act | None:
+        given = self.rule.spec.act
+        if given is None:
+            return None
+        writes = self._writes(given.write, ("spec", "act", "write"), trip=False)
+        return Act(writes, self._writes(given.on_clear, ("spec", "act", "onClear"), trip=False))
+
+    def _writes(self, given: Iterable[WriteEntry], path: Path, *, trip: bool) -> tuple[Write, ...]:
+        writes = []
+        for index, entry in enumerate(given):
+            place: Path = (*path, index)
+            point = self._point(entry.device, entry.property, place)
+            if point is None:
+                continue
+            wrong = refusal(point.spec, entry.value)
+            if wrong:
+                access = not point.spec.access.writable
+                self._wrong((*place, "property" if access else "value"), wrong)
+            elif trip and point.spec.feedback is None and _shows_nothing(point.spec):
+                what = "a pulse" if point.spec.pulse else "WriteOnly"
+                message = f"{entry.property} is {what}: a trip can verify it only by feedback"
+                self._wrong((*place, "property"), message)
+            writes.append(Write(point.ref, typed(point.spec, entry.value)))
+        return tuple(writes)
+
+
+def _shows_nothing(spec: PropertySpec) -> bool:
+    return spec.pulse or not spec.access.readable
+
+
+def _misfit(given: Comparison, op: Op, spec: PropertySpec) -> str | None:
+    if op in (Op.EQUALS, Op.NOT_EQUALS):
+        value = given.equals if op is Op.EQUALS else given.not_equals
+        return None if value is None else fit(spec, value)
+    if spec.type not in (ValueType.INT, ValueType.FLOAT):
+        return f"{op} is for numbers, and {spec.name} is a {spec.type}; use equals or notEquals"
+    return None
+
+
+def _limit(given: Comparison) -> float:
+    if given.deviation:
+        return given.deviation.above
+    limits = (given.above, given.below, given.rate_above)
+    return next((limit for limit in limits if limit is not None), 0.0)
+
+
+def _expected(given: Comparison, spec: PropertySpec) -> bool | int | float | str:
+    value = given.not_equals if given.equals is None else given.equals
+    return 0 if value is None else typed(spec, value)
