@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCENARIO = """
-import asyncio
-import resource, sys
+import asyncio, resource, sys
 from dataclasses import replace
 from pathlib import Path
 from twinbridge.adapters.store_sqlite import open_store
@@ -66,6 +65,10 @@ async def main():
         assert store.trouble, "trouble says why"
         assert "state.db" in why, why
         print("refused:", why)
+        relieve()
+        await until(lambda: not store.trouble)
+        fill()
+        count += (await write_until_refused(store))[0]
         store.record_history("pump-1", [("t", good(1.0, 1))])
         store.record_reported("pump-1", [("t", good(1.0, 1))])
         records = await store.audit(limit=10_000)
@@ -91,10 +94,49 @@ async def main():
 asyncio.run(main())
 """
 
+LEFT_OPEN = """
+import asyncio, os, sys
+from pathlib import Path
+from twinbridge.adapters.store_sqlite import open_store
+from twinbridge.testing.store_contract import DESIRED, LATCH
 
-def play(folder: Path, way: str) -> str:
+async def main():
+    async with open_store(Path(sys.argv[1])) as store:
+        await store.load()
+        await store.save_alarm(LATCH)
+        await store.save_desired(DESIRED)
+        print("done", flush=True)
+        os._exit(0)
+
+asyncio.run(main())
+"""
+
+NOT_ONE_BYTE = """
+import asyncio, resource, sys
+from pathlib import Path
+from twinbridge.adapters.store_sqlite import open_store
+from twinbridge.errors import StoreUnavailable
+from twinbridge.testing.store_contract import DESIRED, LATCH
+
+async def main():
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    async with open_store(Path(sys.argv[1])) as store:
+        state = await store.load()
+        print("readable", state.readable)
+        print("alarms", list(state.alarms) == [LATCH], "desired", list(state.desired) == [DESIRED])
+        assert store.trouble
+        try:
+            await store.save_desired(DESIRED)
+        except StoreUnavailable:
+            print("done")
+
+asyncio.run(main())
+"""
+
+
+def play(folder: Path, way: str, story: str = SCENARIO) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", SCENARIO, str(folder), way],
+        [sys.executable, "-c", story, str(folder), way],
         capture_output=True,
         text=True,
         timeout=60,
@@ -126,3 +168,19 @@ def test_a_full_disk_refuses_writers_and_recovers(tmp_path: Path) -> None:
             assert "disk full" in play(tmp_path, "ballast")
     except PermissionError:  # without root, a file size limit makes the same fault
         assert "refused: " in play(tmp_path, "limit")
+
+
+def test_a_start_on_a_disk_that_takes_no_byte_finds_what_a_killed_process_left(
+    tmp_path: Path,
+) -> None:
+    play(tmp_path, "", LEFT_OPEN)
+    assert (tmp_path / "state.db-wal").stat().st_size > 0
+    said = play(tmp_path, "", NOT_ONE_BYTE)
+    assert {"readable True", "alarms True desired True"} <= set(said.splitlines())
+
+
+def test_a_damaged_file_on_a_disk_that_takes_no_byte_is_said_to_be_unreadable(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "state.db").write_bytes(b"\xff" * 8192)
+    assert play(tmp_path, "", NOT_ONE_BYTE).count("\nreadable False\n") == 1

@@ -17,7 +17,7 @@ from twinbridge.ports import StoredDesired, StoredState, TwinStore
 from twinbridge.testing.fakes import FakeStore
 from twinbridge.testing.store_contract import DESIRED, LATCH, good
 
-names = st.sampled_from(["a", "b", "c/d", "ä"])
+names = st.sampled_from(["a", "c/ä"])
 values = st.one_of(
     st.booleans(),
     st.integers(-(2**63), 2**63 - 1),
@@ -93,7 +93,7 @@ async def replay(folder: Path, story: list[Step]) -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(steps, max_size=15))
+@given(st.lists(steps, min_size=8, max_size=40))
 def test_a_reload_finds_the_last_of_everything_saved(story: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(replay(Path(folder), story))

@@ -101,7 +101,7 @@ class History:
     async def query(
         self, device: str, name: str, *, start: int, end: int, step: int, limit: int
     ) -> Sequence[HistoryRow]:
-        """The first `limit` rows of start ≤ t < end, raw or per step; what waits is included."""
+        """The first `limit` rows of start ≤ t < end, raw or per step; flushes what waits first."""
         await self.settle()
 
         def read(db: sqlite3.Connection) -> Sequence[HistoryRow]:

@@ -57,6 +57,7 @@ class SqliteThread:
         self.commits = 0
         self.last_commit_seconds = 0.0
         self.trouble = ""
+        self._closed = False
         self._file = file
         self._heal = heal
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
@@ -77,7 +78,7 @@ class SqliteThread:
 
         Writers are served in the order of their calls. A cancelled future's write may yet happen.
         """
-        if not self._thread.is_alive():
+        if self._closed:
             raise StoreUnavailable(f"{self._file.path}: the store is closed")
         future: asyncio.Future[T] = self._loop.create_future()
         self._jobs.put(cast("_Job[object]", _Job(work, future)))
@@ -96,6 +97,7 @@ class SqliteThread:
 
     async def close(self) -> None:
         """Finish what was asked for, then close the file."""
+        self._closed = True
         self._jobs.put(None)
         await asyncio.to_thread(self._thread.join, STOP_SECONDS)
         self._reader.shutdown(wait=False)

@@ -83,7 +83,8 @@ def load_without_writing(file: SqliteFile) -> StoredState:
         return StoredState()
     try:
         with closing(file.open_without_writing()) as db:
-            return _stored(db)
+            begun = db.execute("SELECT 1 FROM sqlite_schema").fetchone()
+            return _stored(db) if begun else StoredState()
     except sqlite3.Error:
         _log.exception("stored state cannot be read", file=str(file.path))
         return StoredState(readable=False)

@@ -8,6 +8,7 @@ import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -76,6 +77,7 @@ class SqliteStore(TwinStore):
         self._reported = Reported(state)
         self._timer: asyncio.TimerHandle | None = None
         self._flushes = 0
+        self._damage = ""
 
     @property
     def commits(self) -> int:
@@ -107,6 +109,7 @@ class SqliteStore(TwinStore):
 
     async def begin(self, damage: str) -> None:
         """Note found damage, try the disk, and start flushing."""
+        self._damage = damage
         change = state_sqlite.note_damage(damage) if damage else state_sqlite.probe
         with suppress(StoreUnavailable):  # `trouble` has it; each flush tries again
             await self._state.write(change)
@@ -126,7 +129,7 @@ class SqliteStore(TwinStore):
         except StoreUnavailable:
             state = await asyncio.to_thread(state_sqlite.load_without_writing, self._file)
         self._reported.start_from(state.reported)
-        return state
+        return replace(state, readable=state.readable and not self._damage)
 
     @override
     async def save_desired(self, *entries: StoredDesired) -> None:
