@@ -133,6 +133,37 @@ async def main():
 asyncio.run(main())
 """
 
+HISTORY_WAITS = """
+import asyncio, resource, sys
+from pathlib import Path
+from twinbridge.adapters.store_sqlite import open_store
+from twinbridge.errors import StoreUnavailable
+from twinbridge.testing.store_contract import good
+
+UNLIMITED = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+async def values(store):
+    try:
+        return [row.value for row in await store.history("pump-1", "t", 0, 9)]
+    except StoreUnavailable:
+        return []
+
+async def main():
+    async with open_store(Path(sys.argv[1])) as store:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, UNLIMITED[1]))
+        for at in (1, 2):
+            store.record_history("pump-1", [("t", good(at, at))])
+            assert await values(store) == [], "not on disk"
+            assert store.waiting_history == at
+            assert "history.db" in store.trouble
+        resource.setrlimit(resource.RLIMIT_FSIZE, UNLIMITED)
+        assert await values(store) == [1, 2]
+        assert (store.waiting_history, store.dropped_history, store.trouble) == (0, 0, "")
+    print("done")
+
+asyncio.run(main())
+"""
+
 
 def play(folder: Path, way: str, story: str = SCENARIO) -> str:
     result = subprocess.run(
@@ -168,6 +199,10 @@ def test_a_full_disk_refuses_writers_and_recovers(tmp_path: Path) -> None:
             assert "disk full" in play(tmp_path, "ballast")
     except PermissionError:  # without root, a file size limit makes the same fault
         assert "refused: " in play(tmp_path, "limit")
+
+
+def test_history_waits_for_the_disk_and_keeps_its_order(tmp_path: Path) -> None:
+    play(tmp_path, "", HISTORY_WAITS)
 
 
 def test_a_start_on_a_disk_that_takes_no_byte_finds_what_a_killed_process_left(
