@@ -14,12 +14,13 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
-from twinbridge_simulators.simulation import Simulation
 
 import twinbridge_simulators
 from twinbridge.cli.edge import EdgeOptions, run_edge
 from twinbridge.cli.story import MOTOR, Story
-from twinbridge_simulators.faults import Fault
+from twinbridge_simulators.faults import FaultKind
+from twinbridge_simulators.machines.tesys import TesysTera
+from twinbridge_simulators.simulation import Simulation
 
 REFRESH = 0.25
 
@@ -37,14 +38,17 @@ class SimulatedMotor:
 
     simulation: Simulation
 
-    def jam(self) -> None:
-        self.simulation.fault(MOTOR, Fault.OVERHEAT)
+    def overheat(self) -> None:
+        self.simulation.fault(MOTOR, FaultKind.OVERHEAT)
 
-    def free(self) -> None:
+    def recover(self) -> None:
         self.simulation.clear(MOTOR)
 
     def running(self) -> bool:
-        return self.simulation.machine(MOTOR).running
+        machine = self.simulation.machine(MOTOR)
+        if not isinstance(machine, TesysTera):
+            raise TypeError(f"{MOTOR} is simulated as {type(machine).__name__}")
+        return machine.running
 
 
 @dataclass(slots=True)

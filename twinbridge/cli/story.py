@@ -27,9 +27,9 @@ class StoryError(TwinBridgeError):
 class Plant(Protocol):
     """The simulated machine, as somebody standing beside it sees and abuses it."""
 
-    def jam(self) -> None: ...
+    def overheat(self) -> None: ...
 
-    def free(self) -> None: ...
+    def recover(self) -> None: ...
 
     def running(self) -> bool: ...
 
@@ -76,9 +76,9 @@ class Story:
         self.say("run=true desired, written, read back: the motor runs")
 
     async def overheat(self) -> None:
-        """The motor jams and heats up; a rule stops it next to the machine."""
-        self.plant.jam()
-        self.say("the motor's load jams; current and temperature rise")
+        """The motor heats up; a rule stops it next to the machine."""
+        self.plant.overheat()
+        self.say("the motor overheats")
         await self._until(self._trip_verified, "a trip, verified")
         await self._until(self._stands_still, "the simulated motor stands still")
         first = min((a["trip"] for a in await self._trips()), key=lambda t: t["detectToAckMs"])
@@ -103,11 +103,11 @@ class Story:
 
     async def release(self) -> None:
         """The cause is removed, the motor cools down, a person resets: and nothing starts."""
-        self.plant.free()
-        self.say("the jam is cleared; waiting for the motor to cool down")
+        self.plant.recover()
+        self.say("the cause is removed; waiting for the motor to cool down")
 
         async def released() -> bool:
-            await self._reset("jam removed, bearing checked")
+            await self._reset("cause removed, bearing checked")
             return not await self._trips()
 
         await self._until(released, "the reset once the condition is clear")
