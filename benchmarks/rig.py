@@ -152,13 +152,16 @@ class TwinBridge:
 
     async def until_ready(self) -> None:
         while time.monotonic() < self.started + START_LIMIT:
-            if self.child.returncode is not None:
-                raise Broken(f"twinbridge run ended:\n{self.log.read_text()[-2000:]}")
+            self.must_run()
             with suppress(httpx.TransportError):
                 if (await self.api.get("/readyz")).is_success:
                     return
             await asyncio.sleep(0.02)
         raise Broken(f"twinbridge run is not ready in {START_LIMIT:.0f} s")
+
+    def must_run(self) -> None:
+        if self.child.returncode is not None:
+            raise Broken(f"twinbridge run ended by itself:\n{self.log.read_text()[-2000:]}")
 
 
 @asynccontextmanager
@@ -179,7 +182,10 @@ async def twinbridge(load: Load, plant: Generator) -> AsyncIterator[TwinBridge]:
             ):
                 running = TwinBridge(child, api, started, log)
                 await running.until_ready()
-                yield running
+                try:
+                    yield running
+                finally:
+                    running.must_run()
 
 
 def free_port() -> int:
