@@ -11,6 +11,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     PlainValidator,
     WithJsonSchema,
 )
@@ -38,7 +39,7 @@ class Model(BaseModel):
     )
 
 
-def cel(rule: str, message: str) -> Json:
+def cel(rule: str, message: str) -> dict[str, JsonValue]:
     """A rule that the API server checks; the model's own validator says the same."""
     return {"rule": rule, "message": message}
 

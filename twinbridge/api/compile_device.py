@@ -370,7 +370,9 @@ def _spec(given: Property) -> PropertySpec:
         tolerance=given.tolerance,
         reapply=given.on_reconnect == "Reapply",
         pulse=bool(given.pulse),
-        feedback=feedback and Feedback(feedback.property, feedback.equals, feedback.within),
+        feedback=Feedback(feedback.property, feedback.equals, feedback.within)
+        if feedback
+        else None,
         report=_policy(given.report),
     )
 

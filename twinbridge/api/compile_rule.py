@@ -16,7 +16,6 @@ from twinbridge.core.model import (
     SECOND,
     DeviceSpec,
     Point,
-    PropertyRef,
     PropertySpec,
     ValueType,
 )
@@ -204,7 +203,7 @@ class _Instance:
         reference = None
         if given.deviation:
             other = self._input(given.device, given.deviation.other, (*path, "deviation"))
-            reference = other and other.ref
+            reference = other.ref if other else None
         band = given.inside or given.outside or [0.0, 0.0]
         return Compare(
             input=point.ref,
@@ -231,7 +230,7 @@ class _Instance:
         if given is None:
             return None
         condition = self._condition(given.condition, ("spec", "enabledWhen", "condition"), None)
-        return condition and Enable(condition, given.inhibit)
+        return Enable(condition, given.inhibit) if condition else None
 
     def _trip(self) -> Trip | None:
         given = self.rule.spec.trip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from twinbridge.api.base import (
     API_VERSION,
@@ -22,7 +22,7 @@ from twinbridge.api.base import (
 from twinbridge.api.durations import Duration
 from twinbridge.core.model import Access, Quality, ValueType
 
-LIST_MAP: dict[str, object] = {
+LIST_MAP: dict[str, JsonValue] = {
     "x-kubernetes-list-type": "map",
     "x-kubernetes-list-map-keys": ["name"],
 }
@@ -66,10 +66,11 @@ RANGE = cel(
     "!has(self.minimum) || !has(self.maximum) || self.minimum <= self.maximum",
     "minimum must not be above maximum",
 )
+NEVER_WRITTEN = "a ReadOnly property is never written: no pulse, feedback or onReconnect: Reapply"
 READ_ONLY = cel(
     "(has(self.access) && self.access != 'ReadOnly') || (!has(self.pulse) && !has(self.feedback)"
     " && (!has(self.onReconnect) || self.onReconnect == 'Hold'))",
-    "a ReadOnly property is never written: no pulse, feedback or onReconnect: Reapply",
+    NEVER_WRITTEN,
 )
 
 
@@ -110,7 +111,7 @@ class Property(Model):
         _range_is_ordered(self.minimum, self.maximum)
         written = self.pulse is not None or self.feedback or self.on_reconnect == "Reapply"
         if self.access is Access.READ_ONLY and written:
-            raise ValueError(READ_ONLY["message"])
+            raise ValueError(NEVER_WRITTEN)
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
@@ -153,14 +154,14 @@ class Group(Comparison):
         }
     )
 
-    all_of: list[Comparison] | None = Field(
+    all_of: Sequence[Comparison] | None = Field(
         default=None,
         alias="all",
         min_length=1,
         max_length=MOST_CONDITIONS,
         description="Every one is active.",
     )
-    any_of: list[Comparison] | None = Field(
+    any_of: Sequence[Comparison] | None = Field(
         default=None,
         alias="any",
         min_length=1,
@@ -168,7 +169,7 @@ class Group(Comparison):
         description="One is active.",
     )
     at_least: int | None = Field(default=None, ge=1, description="So many of `of` are active.")
-    of: list[Comparison] | None = Field(
+    of: Sequence[Comparison] | None = Field(
         default=None, min_length=1, max_length=MOST_CONDITIONS, description="What atLeast counts."
     )
 
@@ -190,21 +191,21 @@ class Group(Comparison):
 class Condition(Group):
     """A comparison, or all, any or atLeast of several, each of which may be a group again."""
 
-    all_of: list[Group] | None = Field(  # type: ignore[assignment] - one level more than in Group
+    all_of: Sequence[Group] | None = Field(
         default=None,
         alias="all",
         min_length=1,
         max_length=MOST_CONDITIONS,
         description="Every one is active.",
     )
-    any_of: list[Group] | None = Field(  # type: ignore[assignment] - one level more than in Group
+    any_of: Sequence[Group] | None = Field(
         default=None,
         alias="any",
         min_length=1,
         max_length=MOST_CONDITIONS,
         description="One is active.",
     )
-    of: list[Group] | None = Field(  # type: ignore[assignment] - one level more than in Group
+    of: Sequence[Group] | None = Field(
         default=None, min_length=1, max_length=MOST_CONDITIONS, description="What atLeast counts."
     )
 
