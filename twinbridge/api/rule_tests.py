@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from itertools import pairwise
+from typing import Annotated, NamedTuple, Self
 
-from pydantic import BeforeValidator, Field, model_validator
-from typing_extensions import Self
+from pydantic import Field, PlainValidator, model_validator
 
 from twinbridge.api.base import Model, PropertyName, ResourceName, Scalar
 from twinbridge.api.durations import Duration, parse_duration
@@ -57,7 +57,7 @@ def _moment(written: object) -> Moment:
 
 def _timed(written: list[object]) -> tuple[Moment, ...]:
     moments = tuple(_moment(entry) for entry in written)
-    if any(later.at < sooner.at for sooner, later in zip(moments, moments[1:], strict=False)):
+    if any(later.at < sooner.at for sooner, later in pairwise(moments)):
         raise ValueError("the times must not run backwards")
     return moments
 
@@ -115,7 +115,7 @@ class Series(Model):
 
     device: ResourceName
     property: PropertyName
-    values: Annotated[tuple[Moment | Value | Condition, ...], BeforeValidator(_values)]
+    values: Annotated[tuple[Moment | Value | Condition, ...], PlainValidator(_values)]
 
     def moments(self, interval: int) -> tuple[Moment, ...]:
         """The values with their times; those without stand `interval` ns apart."""
