@@ -91,8 +91,9 @@ def _fastest(
     plain = address.scale is None and not address.offset and address.scale_factor is None
     if address.invalid_values or address.clamp or address.labels or not plain:
         return general
-    if spec.type is ValueType.INT and address.encoding != "unixtime":
-        return lambda registers, _power: base.decode(registers)
+    if spec.type is ValueType.INT and _window(address) is None and base.packed is not None:
+        unpack = base.packed.unpack
+        return lambda registers, _power: unpack(registers)[0]
     if spec.type is ValueType.FLOAT and address.encoding in ("float32", "float64"):
         return lambda registers, _power: base.decode(registers)
     return general

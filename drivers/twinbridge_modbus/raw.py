@@ -40,6 +40,8 @@ class RawCodec:
     encode: Callable[[Raw], bytes]
     lowest: int | None = None
     highest: int | None = None
+    packed: struct.Struct | None = None
+    """Set where decoding is nothing but this."""
 
 
 def exchange_bytes(raw: bytes) -> bytes:
@@ -68,7 +70,7 @@ _SHAPES: dict[tuple[int, bool], str] = {
 
 def _numbers(
     shape: str, order: Order, count: int
-) -> tuple[Callable[[bytes], Raw], Callable[[Raw], bytes]]:
+) -> tuple[Callable[[bytes], Raw], Callable[[Raw], bytes], struct.Struct | None]:
     exchange, endian = _ordered(order, count)
     packed = struct.Struct((">" if endian == "big" else "<") + shape)
 
@@ -86,7 +88,9 @@ def _numbers(
     def encode_exchanged(number: Raw) -> bytes:
         return exchange_bytes(packed.pack(number))
 
-    return (decode_exchanged, encode_exchanged) if exchange else (decode, encode)
+    if exchange:
+        return decode_exchanged, encode_exchanged, None
+    return decode, encode, packed
 
 
 def _within(number: Raw, lowest: int, highest: int) -> None:
@@ -98,18 +102,18 @@ def integer(order: Order, count: int, *, signed: bool) -> RawCodec:
     """16, 32 or 64 bits, two's complement if signed."""
     bits = 16 * count
     lowest, highest = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-    decode, pack = _numbers(_SHAPES[count, signed], order, count)
+    decode, pack, packed = _numbers(_SHAPES[count, signed], order, count)
 
     def encode(number: Raw) -> bytes:
         _within(number, lowest, highest)
         return pack(number)
 
-    return RawCodec(count, decode, encode, lowest, highest)
+    return RawCodec(count, decode, encode, lowest, highest, packed)
 
 
 def floating(order: Order, count: int) -> RawCodec:
     """IEEE 754 with 32 or 64 bits. NaN and the infinities are bad."""
-    read, pack = _numbers("f" if count == 2 else "d", order, count)  # noqa: PLR2004 - two registers
+    read, pack, _ = _numbers("f" if count == 2 else "d", order, count)  # noqa: PLR2004 - two registers
 
     def decode(raw: bytes) -> Raw:
         number = read(raw)
@@ -130,7 +134,7 @@ def floating(order: Order, count: int) -> RawCodec:
 
 def binary_coded(order: Order, count: int) -> RawCodec:
     """Four bits per decimal digit. A digit above 9 is bad."""
-    decode_bits, pack = _numbers(_SHAPES[count, False], order, count)
+    decode_bits, pack, _ = _numbers(_SHAPES[count, False], order, count)
     highest = 10 ** (4 * count) - 1
 
     def decode(raw: bytes) -> Raw:

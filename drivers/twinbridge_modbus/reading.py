@@ -48,7 +48,7 @@ def queries(block: Block) -> tuple[Query, ...]:
 class _Entry:
     """One point within the image of a block: the answer and those of its factors, joined."""
 
-    __slots__ = ("_decode", "_factor", "_seen", "_shift", "_whole", "point", "start", "stop")
+    __slots__ = ("_decode", "_factor", "_seen", "_shift", "point", "start", "stop", "whole")
 
     def __init__(self, point: Point, start: int, stop: int, shift: int, factor: int) -> None:
         self.point, self.start, self.stop = point, start, stop
@@ -56,7 +56,7 @@ class _Entry:
         self._factor = factor
         self._decode: Callable[[bytes, int], Value] = bound(point).codec.decode
         self._seen: object = _UNSEEN
-        self._whole = shift < 0 and not bound(point).codec.partial
+        self.whole = shift < 0 and not bound(point).codec.partial
 
     @property
     def bytes_read(self) -> list[int]:
@@ -80,10 +80,13 @@ class _Entry:
     def news(self, image: bytes) -> Reading | None:
         """A reading, or None where only other bits of the same bytes have changed."""
         reading = self.read(image)
-        if self._whole:
-            return reading
         seen, self._seen = self._seen, reading.value
-        return None if reading.value is not None and seen is reading.value else reading
+        return None if reading.value is not None and seen == reading.value else reading
+
+    def first(self, image: bytes) -> Reading:
+        reading = self.read(image)
+        self._seen = reading.value
+        return reading
 
 
 class ModbusRead:
@@ -150,15 +153,13 @@ class ModbusRead:
             return self._steady
         if last is None:
             self._bad.clear()
-            readings = [e.read(image) for e in self._entries]
-            for entry in self._entries:
-                entry.news(image)
+            readings = [entry.first(image) for entry in self._entries]
         else:
-            readings = list(self._changes(image, last))
+            readings = self._changes(image, last)
         self._last = image
         return self._with_bad(readings)
 
-    def _changes(self, image: bytes, last: bytes) -> Iterator[Reading]:
+    def _changes(self, image: bytes, last: bytes) -> list[Reading]:
         """Whoever owns a byte that differs. C finds the bytes: most are equal, at all times."""
         differing = int.from_bytes(image, "big") ^ int.from_bytes(last, "big")
         owners = self._owners
@@ -166,9 +167,11 @@ class ModbusRead:
         for found in _DIFFERENT.finditer(differing.to_bytes(len(image), "big")):
             for entry in owners.get(found.start(), ()):
                 touched[entry] = None
-        for entry in touched:
-            if reading := entry.news(image):
-                yield reading
+        return [
+            reading
+            for entry in touched
+            if (reading := entry.read(image) if entry.whole else entry.news(image)) is not None
+        ]
 
     def _with_bad(self, readings: list[Reading]) -> ReadResult:
         bad = self._bad
