@@ -15,6 +15,7 @@ from typing import Self, cast
 from typing_extensions import override
 
 from twinbridge.errors import Unreachable
+from twinbridge_simulators.background import Background
 from twinbridge_simulators.fault_board import FaultBoard
 from twinbridge_simulators.faults import SERVER_FAULTS, Fault, FaultKind
 from twinbridge_simulators.framing import (
@@ -31,6 +32,8 @@ from twinbridge_simulators.registers import ExceptionCode, RegisterBank
 
 GARBAGE = random.Random(7).randbytes(24)  # noqa: S311 - noise, the same in every run
 BROADCAST = 0
+RETRY = 0.1
+"""Seconds between tries to get a port back."""
 
 
 class ModbusServer:
@@ -55,11 +58,11 @@ class ModbusServer:
         self.connections: set[_Connection] = set()
         self.requests = 0
         self._listener: asyncio.Server | None = None
-        self._tasks = asyncio.TaskGroup()
+        self._background = Background()
 
     async def __aenter__(self) -> Self:
         await self._listen()
-        await self._tasks.__aenter__()
+        await self._background.__aenter__()
         return self
 
     async def __aexit__(
@@ -70,7 +73,7 @@ class ModbusServer:
     ) -> None:
         self._stop_listening()
         self._drop_connections()
-        await self._tasks.__aexit__(kind, error, trace)
+        await self._background.__aexit__(kind, error, trace)
 
     def inject(self, fault: Fault) -> None:
         """From now on the fault strikes. REFUSE also drops the connections that stand."""
@@ -89,7 +92,7 @@ class ModbusServer:
         for standing in [fault] if fault else list(self.board):
             self.board.remove(standing)
         if self._listener is None and not self.board.has(FaultKind.REFUSE):
-            self._tasks.create_task(self._listen(), name=f"listen {self.host}:{self.port}")
+            self._background.start(self._listen_again(), f"listen {self.host}:{self.port}")
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
@@ -101,6 +104,14 @@ class ModbusServer:
             ) from error
         self._listener = listener
         self.port = listener.sockets[0].getsockname()[1]
+
+    async def _listen_again(self) -> None:
+        """Until the port can be had and may be opened."""
+        while self._listener is None and not self.board.has(FaultKind.REFUSE):
+            try:
+                await self._listen()
+            except Unreachable:
+                await asyncio.sleep(RETRY)
 
     def _stop_listening(self) -> None:
         if self._listener is not None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-import yaml
-from twinbridge.api.plant import load_plant
-from twinbridge.api.yaml_source import load_paths
-
+from twinbridge.api.plant import compile_plant
+from twinbridge.api.yaml_source import Document, load_paths
 from twinbridge.core.model import DeviceSpec
+from twinbridge.errors import InvalidDefinition
 from twinbridge_modbus import driver as modbus
 
 Annotations: TypeAlias = Mapping[str, str]
@@ -21,17 +20,22 @@ def load_devices(
 ) -> tuple[list[DeviceSpec], dict[str, Annotations]]:
     """Every Device under the paths, and its annotations by its name.
 
-    Raises InvalidDefinition. What comes from stdin (`-`) is simulated without annotations.
+    Raises InvalidDefinition with everything that is wrong, a line each.
     """
-    plant = load_plant([str(path) for path in paths], {modbus.name: modbus})
-    return list(plant.devices.values()), dict(_annotations(paths))
+    documents, unread = load_paths(paths)
+    plant = compile_plant(documents, {modbus.name: modbus}, problems=unread)
+    wrong = [str(problem) for problem in plant.problems if not problem.warning]
+    if wrong:
+        raise InvalidDefinition("\n".join(["the definitions are wrong:", *wrong]))
+    return list(plant.devices.values()), dict(map(_annotations, _devices(documents)))
 
 
-def _annotations(paths: Sequence[str | Path]) -> Iterator[tuple[str, Annotations]]:
-    """The plant was accepted from these files, so the shape of each resource is right."""
-    documents, _problems = load_paths([path for path in paths if str(path) != "-"])
-    for document in documents:
-        resource = document.content
-        if isinstance(resource, dict) and resource.get("kind") == "Device":
-            metadata = resource["metadata"]
-            yield metadata["name"], metadata.get("annotations") or {}
+def _devices(documents: Sequence[Document]) -> list[dict[str, dict[str, object]]]:
+    contents = [document.content for document in documents]
+    return [c for c in contents if isinstance(c, dict) and c.get("kind") == "Device"]
+
+
+def _annotations(resource: Mapping[str, Mapping[str, object]]) -> tuple[str, Annotations]:
+    """The plant was accepted, so the shape of each resource is right."""
+    notes = resource["metadata"].get("annotations")
+    return str(resource["metadata"]["name"]), notes if isinstance(notes, dict) else {}

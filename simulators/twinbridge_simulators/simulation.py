@@ -13,6 +13,7 @@ from typing import Self
 from twinbridge.core.model import DeviceSpec
 from twinbridge.errors import InvalidInput, UnknownName
 from twinbridge_modbus.config import ModbusConnection
+from twinbridge_simulators.background import Background
 from twinbridge_simulators.faults import MACHINE_FAULTS, SERVER_FAULTS, Fault, FaultKind
 from twinbridge_simulators.faults import fault as make_fault
 from twinbridge_simulators.framing import Framing
@@ -47,7 +48,6 @@ class Simulation:
         self._units: dict[str, int] = {}
         self._faults: dict[str, list[Fault]] = {}
         self._open = AsyncExitStack()
-        self._pulse: asyncio.Task[None] | None = None
         self.servers: list[ModbusServer] = []
         for spec in devices:
             self._add(spec, (annotations or {}).get(spec.name, {}), Random(f"{seed}/{spec.name}"))  # noqa: S311 - a simulation is to be repeatable
@@ -93,8 +93,8 @@ class Simulation:
         async with AsyncExitStack() as opening:
             for server in self.servers:
                 await opening.enter_async_context(server)
-            tasks = await opening.enter_async_context(asyncio.TaskGroup())
-            self._pulse = tasks.create_task(self._let_time_pass(), name="simulated time")
+            background = await opening.enter_async_context(Background())
+            background.start(self._let_time_pass(), "simulated time")
             self._open = opening.pop_all()
         return self
 
@@ -104,8 +104,6 @@ class Simulation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pulse is not None:
-            self._pulse.cancel()
         await self._open.__aexit__(kind, error, trace)
 
     async def _let_time_pass(self) -> None:
