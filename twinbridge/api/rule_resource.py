@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from twinbridge.api.base import (
     API_VERSION,
@@ -28,12 +28,11 @@ MOST_CONDITIONS = 16
 MOST_WRITES = 16
 
 
-def _choice(*fields: str) -> list[dict[str, list[str]]]:
+def _choice(*fields: str) -> list[JsonValue]:
     return [{"required": [field]} for field in fields]
 
 
-COMPARISON_RULES = [
-    cel("!has(self.deviation) || has(self.property)", "deviation needs a property"),
+COMPARISON_RULES: list[JsonValue] = [
     cel("has(self.window) == has(self.rateAbove)", "rateAbove and window belong together"),
     cel(
         "!has(self.inside) || (self.inside.size() == 2 && self.inside[0] < self.inside[1])",
@@ -44,7 +43,7 @@ COMPARISON_RULES = [
         "outside takes [low, high] with low below high",
     ),
 ]
-GROUP_RULES = [
+GROUP_RULES: list[JsonValue] = [
     cel("has(self.atLeast) == has(self.of)", "atLeast and of belong together"),
     cel(
         "!has(self.atLeast) || !has(self.of) || self.atLeast <= self.of.size()",

@@ -21,6 +21,8 @@ MAX_BYTES = 5 * 1024 * 1024
 MAX_EVENTS = 1_000_000
 MAX_DEPTH = 64
 MAX_VALUES = 1_000_000
+TEST_SUFFIXES = (".test.yaml", ".test.yml")
+"""Tests of rules lie beside the resources; in a folder they are not taken for some."""
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -29,7 +31,7 @@ _TAG = "tag:yaml.org,2002:"
 
 
 class _RefusedNodeError(Exception):
-    def __init__(self, node: Node, message: str) -> None:
+    def __init__(self, node: Node | yaml.Event, message: str) -> None:
         super().__init__(message)
         self.line = node.start_mark.line + 1
 
@@ -94,7 +96,8 @@ def _files(paths: Sequence[str | Path], problems: list[Problem]) -> Iterator[str
 
 def _is_definition(file: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return file.suffix in (".yaml", ".yml") and not hidden and file.is_file()
+    test = file.name.endswith(TEST_SUFFIXES)
+    return file.suffix in (".yaml", ".yml") and not hidden and not test and file.is_file()
 
 
 def _read(file: str) -> bytes:
