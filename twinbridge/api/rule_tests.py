@@ -14,7 +14,6 @@ from twinbridge.api.durations import Duration, parse_duration
 from twinbridge.core.model import MILLISECOND, Value
 from twinbridge.core.rule import Mode
 
-SUFFIXES = (".test.yaml", ".test.yml")
 MAX_VALUES = 100_000
 
 _RUN = re.compile(r"(?P<value>[^\s+]+?)(?P<step>[+-][0-9.]+)?x(?P<more>[0-9]{1,6})")

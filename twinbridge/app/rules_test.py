@@ -40,7 +40,7 @@ class _Signal:
 
     def take(self, moment: Moment, now: int) -> None:
         if moment.condition is Condition.SILENT:
-            self.silent_since = now
+            self.silent_since = now if self.silent_since is None else self.silent_since
             return
         self.silent_since = None
         quality, reason = _QUALITY[moment.condition]

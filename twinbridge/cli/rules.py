@@ -43,15 +43,15 @@ def test(
 
 
 def _test_files(path: Path) -> list[Path]:
-    from twinbridge.api.rule_tests import SUFFIXES
+    from twinbridge.api.yaml_source import TEST_SUFFIXES
 
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise InvalidInput(f"{path}: there is no such file or folder")
-    found = sorted(f for f in path.rglob("*") if f.name.endswith(SUFFIXES))
+    found = sorted(f for f in path.rglob("*") if f.name.endswith(TEST_SUFFIXES))
     if not found:
-        raise InvalidInput(f"{path}: no {' or '.join('*' + s for s in SUFFIXES)} file in it")
+        raise InvalidInput(f"{path}: no {' or '.join('*' + s for s in TEST_SUFFIXES)} file in it")
     return found
 
 

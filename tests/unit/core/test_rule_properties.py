@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.core.rule_cases import HOT, T, U, W, Bench, bad, good, rule
+from unit.core.rule_cases import HOT, Bench, T, U, W, bad, good, rule
 
 from twinbridge.core.model import MILLISECOND, SECOND, Reason, Sample
 from twinbridge.core.rule import OnBad, Vote
@@ -29,7 +29,11 @@ def play(bench: Bench, steps: list[tuple[Sample, int]]) -> None:
 
 @given(STEPS, DELAYS, DELAYS, ON_BAD, st.booleans())
 def test_a_latch_clears_only_by_a_reset(
-    steps: list[tuple[Sample, int]], on: int, off: int, on_bad: OnBad, polled: bool
+    steps: list[tuple[Sample, int]],
+    on: int,
+    off: int,
+    on_bad: OnBad,
+    polled: bool,  # noqa: FBT001 - the test's case
 ) -> None:
     bench = Bench(rule(on_delay=on, off_delay=off, on_bad=on_bad), polled=polled)
     bench.evaluate()
@@ -89,7 +93,7 @@ def test_jumps_of_the_wall_clock_change_nothing(
 
 
 @given(st.lists(st.floats(80, 84.999), min_size=1, max_size=30), st.booleans())
-def test_no_chatter_within_the_deadband(values: list[float], active: bool) -> None:
+def test_no_chatter_within_the_deadband(values: list[float], active: bool) -> None:  # noqa: FBT001 - the test's case
     bench = Bench(rule())
     bench.see(90 if active else 70)
     told = list(bench.effects)
@@ -101,7 +105,11 @@ def test_no_chatter_within_the_deadband(values: list[float], active: bool) -> No
 
 @given(STEPS, DELAYS, DELAYS, ON_BAD, st.booleans())
 def test_the_same_course_gives_the_same_state_and_effects(
-    steps: list[tuple[Sample, int]], on: int, off: int, on_bad: OnBad, polled: bool
+    steps: list[tuple[Sample, int]],
+    on: int,
+    off: int,
+    on_bad: OnBad,
+    polled: bool,  # noqa: FBT001 - the test's case
 ) -> None:
     benches = [Bench(rule(on_delay=on, off_delay=off, on_bad=on_bad), polled=polled) for _ in "ab"]
     for bench in benches:
@@ -117,7 +125,7 @@ def test_looking_more_often_changes_nothing(
     on: int,
     off: int,
     on_bad: OnBad,
-    polled: bool,
+    polled: bool,  # noqa: FBT001 - the test's case
     extra: list[int],
 ) -> None:
     instance = rule(on_delay=on, off_delay=off, on_bad=on_bad)

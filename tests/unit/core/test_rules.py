@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from unit.core.rule_cases import HOT, RUN, STOP, T, U, W, Bench, bad, good, rule
+from unit.core.rule_cases import HOT, RUN, STOP, Bench, T, U, W, bad, good, rule
 
 from twinbridge.core import rules
 from twinbridge.core.model import MILLISECOND, SECOND, Quality, Reason, Sample

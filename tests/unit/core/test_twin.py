@@ -133,7 +133,7 @@ def test_within_one_boot_only_the_monotonic_age_counts(
 @pytest.mark.parametrize(
     ("wall", "late"), [(999, True), (1000, False), (1099, False), (1100, True)]
 )
-def test_across_a_restart_doubt_counts_against_the_value(wall: int, late: bool) -> None:
+def test_across_a_restart_doubt_counts_against_the_value(wall: int, late: bool) -> None:  # noqa: FBT001 - the test's case
     assert expired(1000, 1100, 0, wall, 5) is late
     assert not expired(1000, None, 0, wall, 5)
 
