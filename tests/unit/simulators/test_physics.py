@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from twinbridge_simulators.faults import FaultKind
 from twinbridge_simulators.machines import abb, sdm630, sunspec, tesys
 from twinbridge_simulators.machines.abb import AbbDrive, DriveOptions
+from twinbridge_simulators.machines.base import Machine
 from twinbridge_simulators.machines.sunspec import State, SunSpecInverter
 from twinbridge_simulators.machines.tesys import MotorOptions, TesysTera
 from twinbridge_simulators.registers import Refused, Table
@@ -20,7 +21,7 @@ TICK = 0.02
 PLATE = MotorOptions()
 
 
-def pass_time(machine, seconds: float) -> None:
+def pass_time(machine: Machine, seconds: float) -> None:
     for _tick in range(round(seconds / TICK)):
         machine.step(TICK)
 
