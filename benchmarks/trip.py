@@ -68,7 +68,7 @@ class Heating:
 
     async def heat(self, device: int, times: int) -> None:
         for _ in range(times):
-            await asyncio.sleep(random.uniform(0.05, 0.25))
+            await asyncio.sleep(random.uniform(0.2, 1.0))
             await self.trip_once(device)
 
     async def trip_once(self, device: int) -> None:
