@@ -27,7 +27,7 @@ from twinbridge.core.condition import (
     fresh_until,
     judge,
 )
-from twinbridge.core.model import Quality
+from twinbridge.core.model import Quality, finite, same_value
 from twinbridge.core.rule import Compare, Mode, OnBad, Op, RuleInstance, comparisons
 from twinbridge.errors import ResetRefused
 
@@ -46,6 +46,7 @@ __all__ = [
 
 _NONE = -1
 """No such moment yet."""
+_EQUALITY = (Op.EQUALS, Op.NOT_EQUALS)
 
 
 class Effect(StrEnum):
@@ -138,7 +139,7 @@ def evaluate(
 
 
 def _plainly_unchanged(instance: RuleInstance, state: RuleState, inputs: Inputs, now: int) -> bool:
-    """The common case, cheaply: one number on the same side of its limit, and not yet stale."""
+    """The common case, cheaply: one value on the same side as before, and not yet stale."""
     condition = instance.condition
     if type(condition) is not Compare or now >= state.wake_at > 0:
         return False
@@ -146,6 +147,11 @@ def _plainly_unchanged(instance: RuleInstance, state: RuleState, inputs: Inputs,
     if seen is None or seen.sample.quality is not Quality.GOOD:
         return False
     value = seen.sample.value
+    if condition.op in _EQUALITY:
+        if value is None or not finite(value):
+            return False
+        same = same_value(value, condition.value)
+        return (same is (condition.op is Op.EQUALS)) is state.active
     if type(value) is not float and type(value) is not int:
         return False
     band = condition.deadband if state.active else 0.0
@@ -193,7 +199,7 @@ def _simple(instance: RuleInstance) -> bool:
     condition = instance.condition
     return (
         isinstance(condition, Compare)
-        and condition.op in (Op.ABOVE, Op.BELOW, Op.INSIDE, Op.OUTSIDE)
+        and condition.op not in (Op.RATE_ABOVE, Op.DEVIATION)
         and instance.enable is None
         and instance.mode is not Mode.DISABLED
     )
@@ -226,15 +232,15 @@ def _enabled(
 def _judge_all(
     instance: RuleInstance, state: RuleState, inputs: Inputs, now: int
 ) -> tuple[list[Mark], tuple[Channel, ...]]:
-    parts = comparisons(instance.condition)
-    channels = state.channels
     if isinstance(instance.condition, Compare):
-        # Alone, its deadband begins to count when the rule is active, not while the delay runs;
-        # in a vote each channel has a state of its own.
-        channels = (replace(channels[0], met=state.active),)
+        # Alone, its deadband counts from when the rule is active, not while the delay runs, so
+        # the rule's state is its own; in a vote each channel has one.
+        held = replace(state.channels[0], met=state.active)
+        mark, channel = judge(instance.condition, held, inputs, state.started, now)
+        return [mark], (replace(channel, met=False),)
     judged = [
         judge(part, channel, inputs, state.started, now)
-        for part, channel in zip(parts, channels, strict=True)
+        for part, channel in zip(comparisons(instance.condition), state.channels, strict=True)
     ]
     return [mark for mark, _ in judged], tuple(channel for _, channel in judged)
 

@@ -167,6 +167,15 @@ def test_equals_never_takes_a_number_for_a_bool() -> None:
     assert bench.see("manual", RUN) == (Effect.TRIP, Effect.RAISE)
 
 
+def test_equality_clears_with_the_value_and_a_nan_never_clears_it() -> None:
+    bench = Bench(rule(Compare(T, Op.EQUALS, value=5.0), trip=None, latch=False))
+    assert bench.see(4.0) == ()
+    assert bench.see(5) == (Effect.RAISE,)
+    assert bench.see(5.0) == ()
+    assert bench.see(math.nan) == ()
+    assert bench.see(6.0) == (Effect.CLEAR,)
+
+
 def test_inside_and_outside_know_their_edges_and_their_deadband() -> None:
     inside = Bench(rule(Compare(T, Op.INSIDE, low=10, high=20, deadband=1), latch=False, trip=None))
     outside = Bench(
