@@ -33,7 +33,7 @@ class AlarmDesk:
     """Holds one standing alarm per rule instance.
 
     `press` hands a stop write to its link, `act` an automation's write, and `guard` is called
-    when the interlock or the watched properties have changed.
+    with the devices whose interlock or watched properties have changed.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class AlarmDesk:
         *,
         press: Callable[[StopWrite], None],
         act: Callable[[RuleInstance, Write], None],
-        guard: Callable[[], None],
+        guard: Callable[[Iterable[str]], None],
     ) -> None:
         self._devices = devices
         self._interlock = interlock
@@ -206,7 +206,7 @@ class AlarmDesk:
             trip.release()
             self._interlock.release(alarm.id)
             self.clear(f"{alarm.rule}{FAILED}:{alarm.device}")
-            self._guard()
+            self._guard(device for device, _, _ in alarm.holds)
         if (current := self._alarms.get(key)) is not None and current.id == alarm.id:
             del self._alarms[key]
 
@@ -234,7 +234,7 @@ class AlarmDesk:
             writes=alarm.holds,
         )
         self._journal.save(alarm)
-        self._guard()
+        self._guard(device for device, _, _ in alarm.holds)
         log.warning("trip", alarm=alarm.id, why=alarm.message)
 
     def _stand(self, alarm: Alarm, spec: Trip, detected: int) -> StandingTrip:

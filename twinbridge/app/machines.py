@@ -60,6 +60,8 @@ class Machines:
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._runners: dict[str, RuleRunner] = {}
+        self._watchers: dict[PropertyRef, list[Watcher]] = {}
+        self._rates: dict[PropertyRef, list[Watcher]] = {}
         self._modes: dict[str, Mode] = {}
         self._group: asyncio.TaskGroup | None = None
         self._desk = AlarmDesk(
@@ -110,7 +112,9 @@ class Machines:
                 if instance.mode is Mode.ARMED:
                     self._desk.latch_unreadable(instance)
         self._take_rules(instances)
-        self._guard()
+        self._index_rules()
+        for device in self._devices.values():
+            self._bind(device)
         self._serve()
         self._desk.press_resumed()
 
@@ -119,7 +123,9 @@ class Machines:
         self._take_devices(devices)
         self._desk.rebind()
         self._take_rules([_with_mode(i, self._modes.get(i.rule)) for i in rules])
-        self._guard()
+        self._index_rules()
+        for device in self._devices.values():
+            self._bind(device)
         self._serve()
         self._desk.press_resumed()
 
@@ -174,8 +180,7 @@ class Machines:
             else:
                 self._runners[key].go_on()
 
-    def _guard(self) -> None:
-        """Bind watchers anew, and answer at once the writes that a trip now forbids."""
+    def _index_rules(self) -> None:
         watchers: dict[PropertyRef, list[Watcher]] = {}
         rates: dict[PropertyRef, list[Watcher]] = {}
         for runner in self._runners.values():
@@ -183,13 +188,33 @@ class Machines:
                 watchers.setdefault(ref, []).append(runner)
                 if needs_every_sample(runner.instance):
                     rates.setdefault(ref, []).append(runner)
+        self._watchers, self._rates = watchers, rates
+
+    def _guard(self, names: Iterable[str]) -> None:
+        """A trip has come or gone: bind the watchers of these devices anew.
+
+        The writes that it now forbids are answered at once. Runs after what is ready to run, so
+        that it never stands between a trip and its write.
+        """
+        asyncio.get_running_loop().call_soon(self._guard_now, frozenset(names))
+
+    def _guard_now(self, names: Iterable[str]) -> None:
+        for name in names:
+            if (device := self._devices.get(name)) is not None:
+                self._bind(device)
+                if (worker := self._worker_of(device)) is not None:
+                    worker.recheck()
+
+    def _bind(self, device: Device) -> None:
+        found = {ref: list(self._watchers.get(ref, ())) for ref in _refs(device)}
         for trip in self._desk.trips:
             for ref in trip.watched:
-                watchers.setdefault(ref, []).append(trip)
-        for device in self._devices.values():
-            device.watch(_of(device, watchers), _of(device, rates))
-        for worker in self._workers.values():
-            worker.recheck()
+                if ref in found:
+                    found[ref].append(trip)
+        device.watch(
+            {ref.property: tuple(seen) for ref, seen in found.items() if seen},
+            {r.property: tuple(self._rates[r]) for r in found if r in self._rates},
+        )
 
     # Links
 
@@ -341,8 +366,5 @@ def _with_mode(instance: RuleInstance, mode: Mode | None) -> RuleInstance:
     return instance if mode is None else replace(instance, mode=mode)
 
 
-def _of(
-    device: Device, found: Mapping[PropertyRef, list[Watcher]]
-) -> dict[str, tuple[Watcher, ...]]:
-    refs = ((name, PropertyRef(device.name, name)) for name in device.points)
-    return {name: tuple(found[ref]) for name, ref in refs if ref in found}
+def _refs(device: Device) -> Iterable[PropertyRef]:
+    return (PropertyRef(device.name, name) for name in device.points)
