@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -55,7 +56,11 @@ class _Model:
 def canonical(*parts: object) -> bytes:
     """A hash that is equal when the parts are, whatever the order of their keys."""
     options = orjson.OPT_SORT_KEYS | orjson.OPT_NON_STR_KEYS
-    return hashlib.sha256(orjson.dumps(parts, default=repr, option=options)).digest()
+    try:
+        text = orjson.dumps(parts, default=repr, option=options)
+    except TypeError:  # an integer beyond 64 bits
+        text = json.dumps(parts, default=repr, sort_keys=True).encode()
+    return hashlib.sha256(text).digest()
 
 
 class DeviceCompiler:
@@ -94,7 +99,10 @@ class DeviceCompiler:
                 continue
             path: Path = ("spec", "properties", index, "feedback")
             other = properties.get(given.feedback.property)
-            if other is None:
+            if given.feedback.property == given.name:
+                message = "feedback must be another property than the one that is written"
+                self._found.add(document, subject, (*path, "property"), message)
+            elif other is None:
                 message = unknown("property", given.feedback.property, list(properties))
                 self._found.add(document, subject, (*path, "property"), message)
             elif not other.spec.access.readable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
@@ -139,6 +140,8 @@ class Comparison(Model):
         for name, band in (("inside", self.inside), ("outside", self.outside)):
             if band is not None and band[0] >= band[1]:
                 raise ValueError(f"{name} takes [low, high] with low below high")
+        if self.outside and (self.deadband or 0.0) >= self.outside[1] - self.outside[0]:
+            raise ValueError("the deadband must be smaller than the band of outside")
         if self.deadband is not None and self.given[0] in ("equals", "notEquals"):
             raise ValueError("a deadband is for limits, not for equals and notEquals")
 
@@ -180,11 +183,27 @@ class Group(Comparison):
             raise ValueError(
                 f"atLeast ({self.at_least}) must not be more than the {len(self.of)} of `of`"
             )
+        _check_limits(self.any_of or ())
         if self.given[0] in GROUPS and (self.input or self.device or self.deadband is not None):
             raise ValueError(
                 "property, device and deadband belong to the conditions within all, any and of"
             )
         return self
+
+
+def _check_limits(conditions: Sequence[Comparison]) -> None:
+    """Of limits that are joined by any, the low ones lie below the high ones, deadband and all."""
+    for low, high in itertools.product(conditions, repeat=2):
+        same = (low.device, low.input) == (high.device, high.input)
+        if not same or low.below is None or high.above is None:
+            continue
+        if low.below >= high.above:
+            raise ValueError(
+                f"below {low.below:g} and above {high.above:g} of {low.input} leave no value"
+                " between them"
+            )
+        if max(low.deadband or 0.0, high.deadband or 0.0) >= high.above - low.below:
+            raise ValueError(f"the deadband of {low.input} must be smaller than the band between")
 
 
 class Condition(Group):

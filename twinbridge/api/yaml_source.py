@@ -33,7 +33,7 @@ _TAG = "tag:yaml.org,2002:"
 class _RefusedNodeError(Exception):
     def __init__(self, node: Node | yaml.Event, message: str) -> None:
         super().__init__(message)
-        self.line = node.start_mark.line + 1
+        self.line = node.start_mark.line + 1 if node.start_mark else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,9 @@ def crds(
         bool, typer.Option("--check", help="Compare with the files; exit 1 on a difference.")
     ] = False,
     write: Annotated[bool, typer.Option("--write", help="Write the files.")] = False,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Print every field as Markdown instead.")
+    ] = False,
     folder: Annotated[Path, typer.Option("--dir", help="Where the files are.")] = Path("crds"),
 ) -> None:
     """Print the CustomResourceDefinitions, ready for `kubectl apply -f -`."""
@@ -22,6 +25,11 @@ def crds(
     from twinbridge.api.crds import dump
     from twinbridge.cli.drivers import installed_drivers
 
+    if reference:
+        from twinbridge.api.reference import markdown
+
+        typer.echo(markdown(installed_drivers()), nl=False)
+        return
     made = {name: dump(crd) for name, crd in generate(installed_drivers()).items()}
     if write:
         folder.mkdir(parents=True, exist_ok=True)

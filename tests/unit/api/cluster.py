@@ -42,20 +42,24 @@ def refusals(schema: dict[str, Any], value: Any, path: str = "") -> Iterator[str
         return
     yield from (f"{path}: {word}" for word in _values(schema, value))
     if isinstance(value, dict):
-        yield from (f"{path}.{n} missing" for n in schema.get("required", ()) if n not in value)
-        if "oneOf" in schema:
-            fits = sum(all(n in value for n in way["required"]) for way in schema["oneOf"])
-            if fits != 1:
-                yield f"{path}: {fits} of oneOf"
-        for name, inner in value.items():
-            if name in schema.get("properties", {}):
-                yield from refusals(schema["properties"][name], inner, f"{path}.{name}")
+        yield from _fields(schema, value, path)
     if isinstance(value, list):
         for number, item in enumerate(value):
             yield from refusals(schema.get("items", {}), item, f"{path}[{number}]")
     for rule in schema.get("x-kubernetes-validations", ()):
         if not _holds(rule["rule"], value):
             yield f"{path}: {rule['message']}"
+
+
+def _fields(schema: dict[str, Any], value: dict[str, Any], path: str) -> Iterator[str]:
+    yield from (f"{path}.{n} missing" for n in schema.get("required", ()) if n not in value)
+    if "oneOf" in schema:
+        fits = sum(all(n in value for n in way["required"]) for way in schema["oneOf"])
+        if fits != 1:
+            yield f"{path}: {fits} of oneOf"
+    for name, inner in value.items():
+        if name in schema.get("properties", {}):
+            yield from refusals(schema["properties"][name], inner, f"{path}.{name}")
 
 
 def _is(kind: str, value: Any) -> bool:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from twinbridge_modbus import driver
 
 from twinbridge.api.driver_models import DriverModels
 from twinbridge.api.plant import Plant, load_plant
+from twinbridge_modbus import driver
 
 EXAMPLE = Path(__file__).with_name("pump.yaml")
 DRIVERS: dict[str, DriverModels] = {"modbus": driver}

@@ -14,6 +14,7 @@ from cluster import PRESERVE, prune, refusals
 from plants import DRIVERS, Resource, load, resources
 
 from twinbridge.api.crds import crds, dump, schema_of
+from twinbridge.api.reference import markdown
 
 FOLDER = Path(__file__).parents[3] / "crds"
 CRDS = crds(DRIVERS)
@@ -161,3 +162,11 @@ def test_cluster_and_models_take_the_same(tmp_path: Path, when: dict[str, Any]) 
 
     assert load(tmp_path, model, device, rule).sound
     assert cluster_says(rule) == []
+
+
+def test_the_reference_names_every_field_of_the_example() -> None:
+    page = (FOLDER.parent / "docs" / "reference" / "resources.md").read_text()
+
+    assert page == markdown(DRIVERS)
+    for field in ("spec.properties[].modbus.scale", "spec.poll.tripInterval", "spec.when.onBad"):
+        assert f"`{field}`" in page

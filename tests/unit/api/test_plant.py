@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from plants import DRIVERS, EXAMPLE, Resource, load, load_text, messages, resources
+from pydantic import BaseModel, ConfigDict
 
-from twinbridge.api.plant import load_plant
-from twinbridge.core.model import MILLISECOND, SECOND
+from twinbridge.api.driver_models import DriverModels
+from twinbridge.api.plant import compile_plant, load_plant
+from twinbridge.api.yaml_source import Document
+from twinbridge.core.model import MILLISECOND, SECOND, PropertySpec
 from twinbridge.core.rule import Compare, OnBad, Vote
 
 
@@ -28,6 +34,8 @@ def test_the_example_of_the_design_is_sound() -> None:
     assert plant.rules["pump-overheat"].devices == ("pump-1",)
 
 
+HOT = {"property": "temperature", "above": 85}
+COLD = {"property": "temperature", "below": 5}
 Bend = Callable[[Resource, Resource, Resource], object]
 
 
@@ -172,6 +180,28 @@ Bend = Callable[[Resource, Resource, Resource], object]
             ),
             "pump-1/temperature and pump-1/raw contradict each other",
         ),
+        (
+            lambda m, d, r: m["spec"]["properties"][1].update(
+                feedback={"property": "run", "equals": False, "within": "2s"}
+            ),
+            "feedback must be another property",
+        ),
+        (
+            lambda m, d, r: r["spec"].update(
+                when={"any": [{**COLD, "below": 90}, HOT], "onBad": "Trip"}
+            ),
+            "below 90 and above 85 of temperature leave no value between them",
+        ),
+        (
+            lambda m, d, r: r["spec"].update(
+                when={"any": [COLD, {**HOT, "deadband": 80}], "onBad": "Trip"}
+            ),
+            "the deadband of temperature must be smaller",
+        ),
+        (
+            lambda m, d, r: r["spec"]["when"].update(property="run"),
+            "spec.when.above: above is for numbers, and run is a bool",
+        ),
         (lambda m, d, r: d.update(apiVersion="v1"), "apiVersion: 'v1' is not served"),
         (lambda m, d, r: d["metadata"].update(name="Pump_1"), "metadata.name: "),
     ],
@@ -288,9 +318,10 @@ def test_votes_nest_and_may_look_at_other_devices(tmp_path: Path) -> None:
     other["metadata"] = {"name": "pump-2"}
     other["spec"]["connection"]["modbus"]["port"] = 5021
     hot = {"property": "temperature", "above": 90}
+    runs = {"property": "run", "equals": True}
     rule["spec"]["when"] = {
         "any": [
-            {"atLeast": 2, "of": [hot, {**hot, "device": "pump-2"}, {"property": "run", "equals": True}]},
+            {"atLeast": 2, "of": [hot, {**hot, "device": "pump-2"}, runs]},
             {"property": "temperature", "rateAbove": 5, "window": "10s"},
         ],
         "staleAfter": "4s",
@@ -313,3 +344,96 @@ def test_votes_nest_and_may_look_at_other_devices(tmp_path: Path) -> None:
     ]
     assert [c.stale_after for c in inner.of if isinstance(c, Compare)] == [4 * SECOND] * 3
     assert plant.devices["pump-2"].points[0].interval == 100 * MILLISECOND
+
+
+class Station(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    rack: int
+
+
+class Place(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    db: int
+
+
+class S7:
+    """A driver from elsewhere."""
+
+    name = "s7"
+    connection_model: type[BaseModel] = Station
+    address_model: type[BaseModel] = Place
+
+    def check(self, spec: PropertySpec, address: BaseModel) -> Iterable[str]:
+        del address
+        return ["strings are not known here"] if spec.type == "string" else []
+
+    def overlap(self, first: object, second: object) -> str | None:
+        return "same db" if first == second else None
+
+    def bind(self, spec: PropertySpec, connection: BaseModel, address: BaseModel) -> object:
+        del spec, connection
+        return address.model_dump()["db"]
+
+
+CUSTOM = """
+apiVersion: devices.twinbridge.io/v1alpha1
+kind: DeviceModel
+metadata: {name: press}
+spec:
+  properties:
+  - {name: force, type: float, custom: {driver: s7, db: 7}}
+---
+apiVersion: devices.twinbridge.io/v1alpha1
+kind: Device
+metadata: {name: press-1}
+spec:
+  modelRef: {name: press}
+  nodeName: edge-1
+  connection: {custom: {driver: s7, rack: 2}}
+"""
+
+
+def test_a_driver_from_elsewhere_checks_its_own_blocks(tmp_path: Path) -> None:
+    drivers: dict[str, DriverModels] = {**DRIVERS, "s7": S7()}
+    file = tmp_path / "press.yaml"
+
+    def said(text: str) -> str:
+        file.write_text(text)
+        return messages(load_plant([file], drivers))
+
+    assert said(CUSTOM) == ""
+    device = load_plant([file], drivers).devices["press-1"]
+    assert (device.protocol, device.points[0].address) == ("s7", 7)
+    assert "spec.connection.custom.rack: is required" in said(CUSTOM.replace("rack: 2", ""))
+    assert "[force].custom.dbb: unknown field (did you mean 'db'?)" in said(
+        CUSTOM.replace("db: 7", "db: 7, dbb: 7")
+    )
+    assert "strings are not known here" in said(CUSTOM.replace("float", "string"))
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=3,
+)
+
+
+def places(value: object) -> list[tuple[Any, Any]]:
+    """Every (container, key) under a value."""
+    if not isinstance(value, dict | list):
+        return []
+    keys = list(value) if isinstance(value, dict) else list(range(len(value)))
+    inner = [place for key in keys for place in places(value[key])]
+    return [(value, key) for key in keys] + inner
+
+
+@given(data=st.data())
+def test_whatever_stands_in_a_field_it_is_taken_or_told(data: st.DataObject) -> None:
+    documents = list(resources())
+    container, key = data.draw(st.sampled_from(places(documents)))
+    container[key] = data.draw(ANYTHING)
+
+    plant = compile_plant([Document("x", content) for content in documents], DRIVERS)
+
+    assert plant.sound or all(str(p).startswith("x: ") for p in plant.problems)
+    assert plant.problems or plant.instances or plant.devices
