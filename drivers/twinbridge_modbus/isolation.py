@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from time import monotonic
 
 from twinbridge.core.model import Point, Quality, Reason
 from twinbridge.errors import WriteRejected
@@ -12,7 +13,7 @@ from twinbridge_modbus.plan import Block, Place, Span, bound, lone_factors
 from twinbridge_modbus.reading import ModbusRead
 
 BUDGET = 16
-"""Requests in one go: a trip waits behind them, so a large block takes several polls."""
+"""Requests in one go, and no new one after the device's timeout: a trip waits behind them."""
 
 
 @dataclass(slots=True)
@@ -30,8 +31,9 @@ async def isolate(block: Block, why: str, image: Callable[[Block], Awaitable[byt
     todo: list[tuple[Block, str]] = []
     leaves: list[Block] = []
     _divide(block, why, todo, found)
+    until = monotonic() + block.limits.timeout
     for _ in range(BUDGET):
-        if not todo:
+        if not todo or monotonic() > until:
             break
         part, _why = todo.pop()
         try:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from modbus_rig import connection, opened, point, run, values, word
+import uvloop
+from modbus_rig import BOUND, connection, opened, point, run, values, word
 from pty_line import serial_line
 from pymodbus import FramerType
 from pymodbus import exceptions as library
+from pymodbus.framer import FramerRTU
+from pymodbus.pdu import DecodePDU
+from pymodbus.pdu.device import ModbusDeviceIdentification
 from pymodbus.server import (
     ModbusSerialServer,
     ModbusTcpServer,
@@ -23,6 +28,7 @@ from tls_files import make_certificates
 
 from twinbridge.errors import DeviceError, LinkLost, NoResponse, WriteRejected
 from twinbridge.ports import UNCHANGED
+from twinbridge_modbus.link import ModbusLink
 from twinbridge_modbus.wire import TRANSLATED, translate
 
 if TYPE_CHECKING:
@@ -86,6 +92,64 @@ def test_rtu_over_tcp() -> None:
             await works(connection(port, transport="rtuOverTcp"))
 
     run(test())
+
+
+def test_a_late_rtu_answer_never_becomes_another_points_value() -> None:
+    """RTU frames carry no transaction: only a new socket keeps them apart."""
+    framer = FramerRTU(DecodePDU(True))
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        first = connections == 1
+        try:
+            while asked := await reader.read(8):
+                if first:
+                    # kept back until the next request comes, or the socket is gone
+                    await reader.read(8)
+                address = int.from_bytes(asked[2:4], "big")
+                writer.write(framer.encode(b"\x03\x02" + address.to_bytes(2, "big"), 1, 0))
+        finally:
+            writer.close()
+
+    async def test() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        async with server:
+            wire = connection(server.sockets[0].getsockname()[1], transport="rtuOverTcp")
+            async with opened(wire) as link:
+                one, other = link.plan([word("a", 111, wire), word("b", 222, wire)])
+                with pytest.raises(NoResponse):
+                    await link.read(one)
+                assert [r.value for r in (await link.read(other)).readings] == [222]
+                assert [r.value for r in (await link.read(one)).readings] == [111]
+
+    run(test())
+
+
+def test_a_device_says_who_it_is() -> None:
+    async def test() -> None:
+        port = free_port()
+        identity = ModbusDeviceIdentification(
+            info_name={"VendorName": "Acme", "ProductCode": "P7", "MajorMinorRevision": "1.2"}
+        )
+        address = ("127.0.0.1", port)
+        server = ModbusTcpServer(device(), identity=identity, address=address)
+        async with serving(server), opened(connection(port)) as link:
+            assert isinstance(link, ModbusLink)
+            found = await link.identify(1)
+        assert found == {"vendor": "Acme", "product": "P7", "revision": "1.2"}
+
+    run(test())
+
+
+def test_tcp_on_uvloop() -> None:
+    async def test() -> None:
+        port = free_port()
+        async with serving(ModbusTcpServer(device(), address=("127.0.0.1", port))):
+            await works(connection(port))
+
+    uvloop.run(asyncio.wait_for(test(), BOUND))
 
 
 def test_udp() -> None:

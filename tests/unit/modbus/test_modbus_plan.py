@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from modbus_points import make_point
 
 from twinbridge.core.model import Access, Point
+from twinbridge_modbus import driver
 from twinbridge_modbus.plan import Block, Knowledge, bound, plan_blocks
 
 WIDTHS = {"int16": 1, "int32": 2, "int64": 4}
@@ -199,3 +200,19 @@ def test_a_block_says_what_it_costs_on_the_wire() -> None:
     assert (block.request_bytes, block.response_bytes) == (12, 17)
     (rtu,) = plan_blocks(registers((0, "int64"), connection={"transport": "rtuOverTcp"}))
     assert (rtu.request_bytes, rtu.response_bytes) == (8, 13)
+
+
+def test_the_outline_names_the_wire_addresses() -> None:
+    (read,) = driver.outline(registers((0x157C, "int32"), (0x1580, "int32")))
+    assert read.where == "unit 1 holding 5500..5505"
+    assert [p.spec.name for p in read.points] == ["p0", "p1"]
+
+
+def test_a_serial_line_carries_so_many_bytes() -> None:
+    def capacity(**line: Any) -> float | None:
+        fields = {"transport": "serial", "serial": {"device": "/dev/ttyS0", **line}}
+        return driver.capacity(driver.connection_model.model_validate(fields))
+
+    assert capacity(baudrate=9600, parity="none") == 960
+    assert capacity(baudrate=11000, parity="even") == 1000
+    assert driver.capacity(driver.connection_model.model_validate({"host": "plc"})) is None
