@@ -8,7 +8,7 @@ follower an event costs one append.
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from twinbridge.api.wire import Json, alarm_view, contact_view, samples_view
@@ -103,7 +103,7 @@ class EventLog:
 
     async def follow(
         self, after: str | None = None, heartbeat: float = 15.0
-    ) -> AsyncIterator[Sequence[LoggedEvent]]:
+    ) -> AsyncGenerator[Sequence[LoggedEvent], None]:
         """Everything after the event with that id (None: from now), in order, in batches.
 
         An empty batch comes after `heartbeat` seconds without an event. Raises FellBehind when

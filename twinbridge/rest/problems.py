@@ -80,14 +80,14 @@ def of_refusal(error: Refused) -> Response:
 def of_error(error: TwinBridgeError) -> Response:
     found = (status for kind, status in _STATUS if isinstance(error, kind))
     status = next(found, HTTPStatus.INTERNAL_SERVER_ERROR)
-    named = isinstance(error, InvalidDesired)
+    field, allowed = (error.field, error.allowed) if isinstance(error, InvalidDesired) else ("", "")
     later = {"Retry-After": "2"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
     return problem(
         status,
         str(error),
         kind=type(error).__name__,
-        field=error.field if named else "",
-        allowed=error.allowed if named else "",
+        field=field,
+        allowed=allowed,
         headers=later,
     )
 
