@@ -65,14 +65,39 @@ class Simulation:
         if not isinstance(connection, ModbusConnection):
             raise InvalidInput(f"Device/{spec.name}: only modbus can be simulated")
         server = self._server(spec.name, connection)
+        self._server_of[spec.name] = server
+        self._units[spec.name] = connection.unit
         try:
-            made = _machine_for(spec, annotations, server, connection.unit, random)
+            made = self._machine_for(spec, annotations, random)
         except InvalidInput as error:
             raise InvalidInput(f"Device/{spec.name}: annotations: {error}") from error
         self._machines[spec.name] = made
-        self._server_of[spec.name] = server
-        self._units[spec.name] = connection.unit
+        server.units[connection.unit] = made.bank
         self._faults[spec.name] = []
+
+    def _machine_for(self, spec: DeviceSpec, annotations: Annotations, random: Random) -> Machine:
+        """Two Devices on one unit are two views of one machine; only one may choose it."""
+        options = parse_options(
+            annotations.get(MACHINE_ANNOTATION, GENERIC), annotations.get(OPTIONS_ANNOTATION, "")
+        )
+        standing = self._standing(spec.name)
+        if isinstance(options, GenericOptions):
+            if standing and not isinstance(standing, GenericMachine):
+                return standing
+            bank = standing.bank if standing else None
+            return GenericMachine(spec.points, options, bank=bank, random=random)
+        if standing:
+            unit, server = self._units[spec.name], self._server_of[spec.name]
+            raise InvalidInput(f"unit {unit} at {server.host}:{server.port} is already simulated")
+        return machine(options)
+
+    def _standing(self, device: str) -> Machine | None:
+        """The machine that another Device has put at this one's server and unit."""
+        place = self._server_of[device], self._units[device]
+        for name, made in self._machines.items():
+            if (self._server_of[name], self._units[name]) == place:
+                return made
+        return None
 
     def _server(self, device: str, connection: ModbusConnection) -> ModbusServer:
         """The server at the connection's address; devices behind one address share it."""
@@ -184,24 +209,3 @@ class Simulation:
         for server in self.servers:
             names = [name for name, its in self._server_of.items() if its is server]
             yield f"modbus {server.host}:{server.port}: {', '.join(names)}"
-
-
-def _machine_for(
-    spec: DeviceSpec,
-    annotations: Annotations,
-    server: ModbusServer,
-    unit: int,
-    random: Random,
-) -> Machine:
-    """Two Devices on one unit are two views of one machine."""
-    options = parse_options(
-        annotations.get(MACHINE_ANNOTATION, GENERIC), annotations.get(OPTIONS_ANNOTATION, "")
-    )
-    bank = server.units.get(unit)
-    made = machine(options)
-    if made is None and isinstance(options, GenericOptions):
-        made = GenericMachine(spec.points, options, bank=bank, random=random)
-    elif bank is not None or made is None:
-        raise InvalidInput(f"unit {unit} at {server.host}:{server.port} is already simulated")
-    server.units[unit] = made.bank
-    return made

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -158,6 +159,16 @@ def test_what_a_machine_cannot_have_is_refused_with_what_it_can(plant: Path) -> 
         simulation.fault("pump-9", FaultKind.SLOW)
 
 
+def test_a_second_device_on_the_unit_of_a_machine_is_another_view_of_it(plant: Path) -> None:
+    devices, notes = load_devices([plant])
+    (motor,) = (d for d in devices if d.name == "motor-1")
+    view = replace(motor, name="motor-view")
+    simulation = Simulation([motor, view], notes)
+    assert simulation.machine("motor-view") is simulation.machine("motor-1")
+    with pytest.raises(InvalidInput, match="already simulated"):
+        Simulation([motor, view], {**notes, "motor-view": notes["motor-1"]})
+
+
 def test_an_unknown_machine_or_option_is_named(plant: Path) -> None:
     devices, _annotations = load_devices([plant])
     motor = [d for d in devices if d.name == "motor-1"]
@@ -261,3 +272,22 @@ def test_a_fault_of_an_unknown_machine_ends_the_command_with_exit_code_1(plant: 
     assert done.returncode == 1
     assert "no simulated machine 'pump-9'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("example", sorted(p.name for p in EXAMPLES.iterdir() if p.is_dir()))
+def test_every_example_is_sound_on_loopback_with_ports_of_its_own(example: str) -> None:
+    devices, _annotations = load_devices([EXAMPLES / example])
+    others, _annotations = load_devices([p for p in EXAMPLES.iterdir() if p.name != example])
+    endpoints = {twinbridge_modbus.driver.endpoint(d.connection) for d in devices}
+    assert all(e.startswith("modbus-tcp://127.0.0.1:50") for e in endpoints)
+    assert endpoints.isdisjoint(twinbridge_modbus.driver.endpoint(d.connection) for d in others)
+    assert {d.node for d in devices} == {"edge-1"}
+
+
+def test_the_examples_rule_tests_pass() -> None:
+    done = subprocess.run(
+        [*COMMAND[:-1], "rules", "test", str(EXAMPLES)],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok  ") >= 7

@@ -25,8 +25,8 @@ OPTIONS: Mapping[str, type[BaseModel]] = {
 }
 
 
-def machine(options: BaseModel) -> Machine | None:
-    """The machine that these options are for; None for the generic one."""
+def machine(options: BaseModel) -> Machine:
+    """The machine that these options are for; the generic one needs a Device besides."""
     match options:
         case MotorOptions():
             return TesysTera(options)
@@ -37,7 +37,7 @@ def machine(options: BaseModel) -> Machine | None:
         case DriveOptions():
             return AbbDrive(options)
         case _:
-            return None
+            raise TypeError(f"{type(options).__name__} are the options of no machine")
 
 
 def parse_options(name: str, text: str) -> BaseModel:
