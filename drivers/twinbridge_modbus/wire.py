@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import logging
 import ssl
+import struct
 from functools import partial
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ _MBAP_HEADER = 7
 _LONGEST_MBAP_LENGTH = 254
 _EXCEPTION = 0x80
 _SHORTEST_PDU = 2
+_LONGEST_FRAME = 260
 # its debug lines would format every frame; what matters is said by our errors
 logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
 
@@ -102,6 +104,8 @@ class Wire(TransactionManager):
 
         Raises NoResponse for silence or nonsense, LinkLost when the connection ends.
         """
+        if self.transport is None:
+            raise LinkLost(f"{self._endpoint}: connection closed")
         self._tid = tid = self._tid % 65535 + 1
         self._unit, self._function = unit, request[0]
         self._dropped = ""
@@ -153,9 +157,20 @@ class Wire(TransactionManager):
             data = self.recv_buffer + data
         used = self.callback_data(data, addr)
         self.recv_buffer = data[used:]
+        if len(self.recv_buffer) > _LONGEST_FRAME:
+            self._fail("garbage instead of an answer")
+            self.recv_buffer = b""
 
     @override
     def callback_data(self, data: bytes, addr: tuple[Any, ...] | None = None) -> int:
+        try:
+            return self._frames(data)
+        except (library.ModbusException, IndexError, struct.error) as error:
+            self._fail(f"garbage instead of an answer: {error}")
+            return len(data)
+
+    def _frames(self, data: bytes) -> int:
+        """Take whole frames; returns how many bytes they had."""
         used = 0
         while used < len(data):
             rest = data[used:] if used else data
@@ -200,6 +215,8 @@ class Wire(TransactionManager):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(LinkLost(f"{self._endpoint}: closed"))
         transport = self.transport
         self.close()
         if isinstance(transport, asyncio.WriteTransport):
