@@ -132,7 +132,9 @@ class StoredDesired:
     changed: int = 0
     valid_until: int | None = None
     spec: str = ""
-    """What the Device's own desired entry said when it was taken up; '' for other origins."""
+    """What the Device's own desired entry said when it was last taken up, '' for never.
+
+    A value of another origin keeps it, so that an unchanged entry is not taken up twice."""
 
 
 class HistoryRow(NamedTuple):

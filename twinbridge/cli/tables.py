@@ -40,7 +40,7 @@ def twin_table(device: Mapping[str, Any], *, with_device: bool = False) -> Table
 
 def twins_table(devices: Iterable[Mapping[str, Any]], *, with_device: bool = True) -> Table:
     first = ("DEVICE",) if with_device else ()
-    table = _table(*first, "PROPERTY", "VALUE", "UNIT", "QUALITY", "AGE", "DESIRED", "STATE")
+    table = _table(*first, "PROPERTY", "VALUE", "UNIT", "QUALITY", "CHANGED", "DESIRED", "STATE")
     for device in devices:
         for name, prop in device["properties"].items():
             head = (device["name"],) if with_device else ()
