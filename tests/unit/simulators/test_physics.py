@@ -47,11 +47,11 @@ def test_current_and_temperature_of_the_motor_rise_with_its_load() -> None:
     assert heavy.motor.temperature > light.motor.temperature > PLATE.ambient
 
 
-@given(st.floats(0, 2), st.floats(0, 2), st.floats(20, 150))
-def test_more_load_never_means_a_cooler_motor(one: float, other: float, at: float) -> None:
+@given(st.integers(0, 200), st.integers(0, 200), st.floats(20, 150))
+def test_more_load_never_means_a_cooler_motor(one: int, other: int, at: float) -> None:
     now = tesys.Motor(temperature=at, speed=1.0)
     low, high = sorted((one, other))
-    after = [tesys.step(now, tesys.Inputs(True, load), PLATE, 0.5) for load in (low, high)]
+    after = [tesys.step(now, tesys.Inputs(True, load / 100), PLATE, 0.5) for load in (low, high)]
     assert after[0].temperature <= after[1].temperature
     assert after[0].energy <= after[1].energy
 
