@@ -9,6 +9,7 @@ from agent_rig import BOUND, Edge, device, running_api, trip_alarm, until
 from twinbridge.app.events import EventLog, FellBehind
 from twinbridge.cli.sse import ServerEvent, parse
 from twinbridge.core.messages import Contact
+from twinbridge.rest import sse
 
 
 @asynccontextmanager
@@ -118,6 +119,28 @@ def test_a_client_that_goes_leaves_nothing_behind() -> None:
                 await anext(stream)
                 await until(lambda: edge.agent.events.followers == 1)
             await until(lambda: edge.agent.events.followers == 0)
+
+    asyncio.run(story())
+
+
+def test_a_client_that_takes_nothing_is_dropped_and_nobody_else_notices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sse, "STALLED", 0.2)
+
+    async def story() -> None:
+        async with running_api() as edge, events(edge) as stream:
+            await anext(stream)
+            host, port = edge.url.removeprefix("http://").split(":")
+            _, stuck = await asyncio.open_connection(host, int(port), limit=1024)
+            stuck.write(f"GET /api/v1/events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            await until(lambda: edge.agent.events.followers == 2)
+            for _ in range(1000):
+                edge.machines.report("pump-1", label="x" * 20_000)
+            for _ in range(1000):
+                assert (await next_told(stream)).kind == "twin"
+            await until(lambda: edge.agent.events.followers == 1)
+            stuck.close()
 
     asyncio.run(story())
 
