@@ -13,8 +13,8 @@ from twinbridge.api.structural import Schema
 _HEAD = f"""# Resources
 
 Group and version `{API_VERSION}`. A field in **bold** is required. A duration is a number with
-its unit: `200ms`, `3s`, `1.5m`, `8h`. A value of any type is written as itself: `true`, `12.5`, `text`.
-This page is what `twinbridge crds --reference` prints.
+its unit: `200ms`, `3s`, `1.5m`, `8h`. A value of any type is written as itself: `true`, `12.5`,
+`text`. This page is what `twinbridge crds --reference` prints.
 """
 
 

@@ -437,3 +437,10 @@ def test_whatever_stands_in_a_field_it_is_taken_or_told(data: st.DataObject) -> 
 
     assert plant.sound or all(str(p).startswith("x: ") for p in plant.problems)
     assert plant.problems or plant.instances or plant.devices
+
+
+def test_a_number_beyond_64_bits_is_a_number_still(tmp_path: Path) -> None:
+    model, device, _ = resources()
+    model["spec"]["properties"][0]["maximum"] = 2**70
+
+    assert load(tmp_path, model, device).devices["pump-1"].points[0].spec.maximum == 2.0**70
