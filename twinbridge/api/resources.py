@@ -45,7 +45,7 @@ class EdgeNode(Model):
 
 Resource: TypeAlias = DeviceModel | Device | Rule | EdgeNode
 
-KINDS: Final[dict[str, type[DeviceModel] | type[Device] | type[Rule] | type[EdgeNode]]] = {
+KINDS: Final[dict[str, type[DeviceModel | Device | Rule | EdgeNode]]] = {
     "DeviceModel": DeviceModel,
     "Device": Device,
     "Rule": Rule,
