@@ -35,7 +35,7 @@ NODE = "bench"
 Pipe = int | IO[bytes] | None
 
 
-class Broken(Exception):  # noqa: N818 - it is said, never caught by type
+class Broken(Exception):
     """The benchmark could not be done, or what was measured did the wrong thing."""
 
 
