@@ -19,11 +19,11 @@ Raw: TypeAlias = int | float | str
 Endian: TypeAlias = Literal["big", "little"]
 
 
-class BadValue(ValueError):  # noqa: N818 - named as the errors of the house are
+class BadValue(ValueError):
     """The registers hold no valid value; the text says why."""
 
 
-class Refused(ValueError):  # noqa: N818 - likewise
+class Refused(ValueError):
     """A value cannot be written; the text says why and what is allowed."""
 
 
@@ -113,7 +113,7 @@ def integer(order: Order, count: int, *, signed: bool) -> RawCodec:
 
 def floating(order: Order, count: int) -> RawCodec:
     """IEEE 754 with 32 or 64 bits. NaN and the infinities are bad."""
-    read, pack, _ = _numbers("f" if count == 2 else "d", order, count)  # noqa: PLR2004 - two registers
+    read, pack, _ = _numbers("f" if count == 2 else "d", order, count)
 
     def decode(raw: bytes) -> Raw:
         number = read(raw)

@@ -18,7 +18,7 @@ class Framing(StrEnum):
     RTU = "rtu"
 
 
-class Unframed(Exception):  # noqa: N818 - the bytes are not Modbus; the connection is dropped
+class Unframed(Exception):
     """The bytes cannot be a request."""
 
 
@@ -52,7 +52,7 @@ def cut_rtu(buffer: bytes) -> tuple[Request | None, bytes]:
 
 
 def _rtu_length(buffer: bytes) -> int | None:
-    if len(buffer) < 2:  # noqa: PLR2004 - unit and function code
+    if len(buffer) < 2:
         return None
     function = buffer[1]
     if (fixed := RTU_FIXED.get(function)) is not None:

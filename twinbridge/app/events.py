@@ -60,7 +60,7 @@ class LoggedEvent(NamedTuple):
         return alarm_view(change, now)
 
 
-class FellBehind(Exception):  # noqa: N818 - not an error: the follower starts anew
+class FellBehind(Exception):
     """What the cursor points at is no longer kept."""
 
 
@@ -137,5 +137,5 @@ class EventLog:
         boot, _, number = event_id.partition("-")
         if boot != self._boot or not (number.isascii() and number.isdigit()):
             return None
-        position = int(number) if len(number) < 19 else self._last + 1  # noqa: PLR2004 - 64 bit
+        position = int(number) if len(number) < 19 else self._last + 1
         return position if self._last - len(self._ring) <= position <= self._last else None

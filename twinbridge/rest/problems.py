@@ -36,7 +36,7 @@ _STATUS: tuple[tuple[type[TwinBridgeError], HTTPStatus], ...] = (
 )
 
 
-class Refused(Exception):  # noqa: N818 - it is a refusal; the status says which
+class Refused(Exception):
     """A request that the API itself refuses, before anything else sees it."""
 
     def __init__(
