@@ -113,7 +113,7 @@ def integer(order: Order, count: int, *, signed: bool) -> RawCodec:
 
 def floating(order: Order, count: int) -> RawCodec:
     """IEEE 754 with 32 or 64 bits. NaN and the infinities are bad."""
-    read, pack, _ = _numbers("f" if count == 2 else "d", order, count)
+    read, pack, _ = _numbers("f" if count == 2 else "d", order, count)  # noqa: PLR2004 - two registers
 
     def decode(raw: bytes) -> Raw:
         number = read(raw)

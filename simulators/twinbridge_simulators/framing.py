@@ -52,7 +52,7 @@ def cut_rtu(buffer: bytes) -> tuple[Request | None, bytes]:
 
 
 def _rtu_length(buffer: bytes) -> int | None:
-    if len(buffer) < 2:
+    if len(buffer) < 2:  # noqa: PLR2004 - unit and function code
         return None
     function = buffer[1]
     if (fixed := RTU_FIXED.get(function)) is not None:

@@ -81,7 +81,7 @@ class RegisterBank:
 
     def define(self, table: Table, address: int, count: int = 1) -> None:
         """Make cells exist, with value 0 where they did not; `address` is as on the wire."""
-        if not 0 <= address <= address + count <= 0x10000:
+        if not 0 <= address <= address + count <= 0x10000:  # noqa: PLR2004 - 16-bit addresses
             raise ValueError(f"{table} {address}+{count}: addresses are 0 to 65535")
         cells = {address + i: bytes(table.width) for i in range(count)}
         for run in self._runs[table]:

@@ -137,5 +137,5 @@ class EventLog:
         boot, _, number = event_id.partition("-")
         if boot != self._boot or not (number.isascii() and number.isdigit()):
             return None
-        position = int(number) if len(number) < 19 else self._last + 1
+        position = int(number) if len(number) < 19 else self._last + 1  # noqa: PLR2004 - 64 bit
         return position if self._last - len(self._ring) <= position <= self._last else None
