@@ -1,10 +1,16 @@
-"""The bus within one process: machines and agent on one event loop."""
+"""The bus within one process: machines and agent each on an event loop, in threads of their own.
+
+Publishing takes a lock for a list append and wakes the reader's loop once per burst; it never
+waits for the reader. A request runs on the loop that serves it.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 
 from typing_extensions import override
 
@@ -27,27 +33,38 @@ class Subscription(AsyncIterator[Sequence[Event]]):
         self._limit = limit
         self._patience = limit
         self._queue: list[Event] = []
+        self._lock = threading.Lock()
         self._wake: asyncio.Future[None] | None = None
 
     @override
     async def __anext__(self) -> Sequence[Event]:
         """Everything since the last call, at least one event."""
-        while not self._queue:
-            self._wake = asyncio.get_running_loop().create_future()
-            try:
-                await self._wake
-            finally:
-                self._wake = None
-        batch, self._queue = self._queue, []
-        self._patience = self._limit
+        while not (batch := self._take()):
+            if self._wake is not None:
+                try:
+                    await self._wake
+                finally:
+                    self._wake = None
+        return batch
+
+    def _take(self) -> list[Event]:
+        """What waits; if nothing does, the next `put` will wake this reader's loop."""
+        with self._lock:
+            batch, self._queue = self._queue, []
+            self._patience = self._limit
+            if not batch:
+                self._wake = asyncio.get_running_loop().create_future()
         return batch
 
     def put(self, event: Event) -> None:
-        self._queue.append(event)
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
-        elif len(self._queue) > self._patience:
-            self._coalesce()
+        """May be called in any thread."""
+        with self._lock:
+            self._queue.append(event)
+            if len(self._queue) > self._patience:
+                self._coalesce()
+            if len(self._queue) == 1 and self._wake is not None:
+                with suppress(RuntimeError):  # the reader's loop is closed
+                    self._wake.get_loop().call_soon_threadsafe(_set, self._wake)
 
     def _coalesce(self) -> None:
         """Keep of each property the newest sample, and all that is no sample, in order."""
@@ -76,7 +93,7 @@ class MemoryBus(Bus):
     def __init__(self, *, queue_limit: int = QUEUE_LIMIT) -> None:
         self._limit = queue_limit
         self._subscriptions: list[weakref.ref[Subscription]] = []
-        self._handler: Handler | None = None
+        self._served: tuple[asyncio.AbstractEventLoop, Handler] | None = None
 
     @property
     def coalesced(self) -> int:
@@ -103,14 +120,20 @@ class MemoryBus(Bus):
     @override
     async def request(self, request: Request) -> None:
         """Raises Unreachable while nobody serves, else what the handler raises."""
-        if self._handler is None:
+        if self._served is None:
             raise Unreachable("no driver process serves this bus yet; try again shortly")
-        await self._handler(request)
+        loop, handler = self._served
+        if loop is asyncio.get_running_loop():
+            await handler(request)
+        elif loop.is_closed():
+            raise Unreachable("the machines are being stopped")
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_do(handler, request), loop))
 
     @override
     def serve(self, handler: Handler) -> None:
-        """From now on `handler` answers; an earlier one is replaced."""
-        self._handler = handler
+        """From now on `handler` answers, on the calling loop; an earlier one is replaced."""
+        self._served = asyncio.get_running_loop(), handler
 
     def _alive(self) -> list[Subscription]:
         found = (reference() for reference in self._subscriptions)
@@ -118,3 +141,12 @@ class MemoryBus(Bus):
 
     def _forget(self, gone: weakref.ref[Subscription]) -> None:
         self._subscriptions = [ref for ref in self._subscriptions if ref is not gone]
+
+
+def _set(waiting: asyncio.Future[None]) -> None:
+    if not waiting.done():
+        waiting.set_result(None)
+
+
+async def _do(handler: Handler, request: Request) -> None:
+    await handler(request)

@@ -36,7 +36,7 @@ class _Job(Generic[T]):
     future: asyncio.Future[T]
 
     def tell(self, result: object) -> None:
-        """Runs on the event loop; whoever no longer waits is not told."""
+        """Runs on the loop that waits; whoever no longer waits is not told."""
         if self.future.done():
             return
         if isinstance(result, BaseException):
@@ -62,7 +62,6 @@ class SqliteThread:
         self._heal = heal
         self._jobs: queue.SimpleQueue[_Job[object] | None] = queue.SimpleQueue()
         self._connection: sqlite3.Connection | None = None
-        self._loop = asyncio.get_running_loop()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix=f"read-{file.path.name}")
         self._thread = threading.Thread(
             target=self._run, name=f"write-{file.path.name}", daemon=True
@@ -80,7 +79,7 @@ class SqliteThread:
         """
         if self._closed:
             raise StoreUnavailable(f"{self._file.path}: the store is closed")
-        future: asyncio.Future[T] = self._loop.create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put(cast("_Job[object]", _Job(work, future)))
         return future
 
@@ -91,7 +90,8 @@ class SqliteThread:
     async def read(self, work: Work[T]) -> T:
         """Run `work` on a read-only connection of its own."""
         try:
-            return await self._loop.run_in_executor(self._reader, self._read, work)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._reader, self._read, work)
         except sqlite3.Error as error:
             raise StoreUnavailable(_explain(self._file, error)) from error
 
@@ -132,8 +132,9 @@ class SqliteThread:
         if len(jobs) > 1 and any(_own_fault(result) for result in results):
             # One writer's mistake must not fail those who share its commit.
             results = [result for job in jobs for result in self._attempt([job])]
-        with suppress(RuntimeError):  # the loop is gone, and with it those who waited
-            self._loop.call_soon_threadsafe(_tell_all, jobs, results)
+        for job, result in zip(jobs, results, strict=True):
+            with suppress(RuntimeError):  # the loop is gone, and with it who waited
+                job.future.get_loop().call_soon_threadsafe(job.tell, result)
 
     def _attempt(self, jobs: Sequence[_Job[object]]) -> list[object]:
         started = time.perf_counter()
@@ -183,11 +184,6 @@ class SqliteThread:
         if connection is not None:
             with suppress(sqlite3.Error):
                 connection.close()
-
-
-def _tell_all(jobs: Sequence[_Job[object]], results: Sequence[object]) -> None:
-    for job, result in zip(jobs, results, strict=True):
-        job.tell(result)
 
 
 def _own_fault(result: object) -> bool:

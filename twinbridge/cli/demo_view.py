@@ -94,7 +94,9 @@ async def run_demo(
         options = EdgeOptions(paths, state_dir, host, port, None, None)
         async with _edge(options) as api:
             story = Story(api, SimulatedMotor(simulation), view.say)
-            view.console.print(f"REST twin API: {view.url}/api/v1/devices  (docs: {view.url}/docs)")
+            view.console.print(
+                f"REST twin API: {view.url}/api/v1/devices  ({view.url}/openapi.json)"
+            )
             if once:
                 await story.tell()
             else:

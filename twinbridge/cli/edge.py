@@ -1,11 +1,11 @@
-"""Puts one edge together: drivers, machines, agent, store and REST, in one process and loop."""
+"""Puts one edge together in one process: machines on one loop, agent, store and REST on another."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from twinbridge.app.service import TwinService
 from twinbridge.app.supervise import supervise
 from twinbridge.cli.definitions import edits
 from twinbridge.cli.drivers import installed_drivers
+from twinbridge.cli.loop_thread import LoopThread, loop_thread
 from twinbridge.errors import InvalidDefinition, StoreUnavailable, TwinBridgeError
 from twinbridge.ports import StoredState, TwinStore
 from twinbridge.rest.app import create_app
@@ -66,6 +67,7 @@ async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> N
 class Edge:
     plant: Plant
     machines: Machines
+    machine_loop: LoopThread
     agent: Agent
     store: TwinStore
 
@@ -73,33 +75,43 @@ class Edge:
         """Go on with new definitions; what did not change is not disturbed."""
         self.plant = plant
         await self.agent.set_plant(plant.devices, plant.instances, _problems(plant))
-        self.machines.apply(plant.devices, plant.instances)
+        await self.machine_loop.call(_apply(self.machines, plant))
 
 
 @asynccontextmanager
 async def _edge(plant: Plant, node: str, store: TwinStore) -> AsyncIterator[Edge]:
+    """The agent on this loop, the machines on one of their own; between them is only the bus."""
     bus, clock = MemoryBus(), SystemClock()
-    machines = Machines(installed_drivers(), store, bus, clock)
     agent = Agent(store, bus, node, clock)
     stored = await store.load()
     await agent.restore(stored)
     await agent.set_plant(plant.devices, plant.instances, _problems(plant))
+    async with loop_thread("machines") as machine_loop, asyncio.TaskGroup() as group:
+        serving = group.create_task(supervise("agent", agent.run, lambda _: None), name="agent")
+        await agent.started.wait()
+        machines = await machine_loop.call(_make(store, bus, clock))
+        working = group.create_task(
+            machine_loop.call(_work(machines, stored, plant)), name="machines"
+        )
+        try:
+            yield Edge(plant, machines, machine_loop, agent, store)
+        finally:
+            for task in (working, serving):
+                task.cancel()
+            await asyncio.wait([working, serving])
+            await _drain(machine_loop.call(machines.drain()), agent)
+
+
+async def _make(store: TwinStore, bus: MemoryBus, clock: SystemClock) -> Machines:
+    return Machines(installed_drivers(), store, bus, clock)
+
+
+async def _work(machines: Machines, stored: StoredState, plant: Plant) -> None:
     ready = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(supervise("agent", agent.run, lambda _: None), name="agent"),
-            group.create_task(machines.run(ready), name="machines"),
-        ]
-        await agent.started.wait()
+        group.create_task(machines.run(ready), name="machines")
         await ready.wait()
         _start(machines, stored, plant)
-        try:
-            yield Edge(plant, machines, agent, store)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            await _drain(machines, agent)
 
 
 def _start(machines: Machines, stored: StoredState, plant: Plant) -> None:
@@ -111,10 +123,14 @@ def _start(machines: Machines, stored: StoredState, plant: Plant) -> None:
     gc.freeze()
 
 
-async def _drain(machines: Machines, agent: Agent) -> None:
+async def _apply(machines: Machines, plant: Plant) -> None:
+    machines.apply(plant.devices, plant.instances)
+
+
+async def _drain(machines_drained: Awaitable[None], agent: Agent) -> None:
     try:
         async with asyncio.timeout(STOP_WITHIN):
-            await machines.drain()
+            await machines_drained
             await agent.drain()
     except (StoreUnavailable, TimeoutError) as error:
         log.error("not everything could be kept on disk", why=str(error))  # noqa: TRY400
