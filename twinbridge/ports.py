@@ -90,7 +90,7 @@ class Driver(DriverModels, Protocol):
         """The requests that a link would do for these points of one scan class; no I/O."""
 
     def request_timeout(self, connection: BaseModel) -> int:
-        """How long one request may take at most, ns."""
+        """How long one request may take at most, ns, with a reconnect that it may need first."""
 
     def capacity(self, connection: BaseModel) -> float | None:
         """Bytes per second that the medium carries; None where it is no limit."""

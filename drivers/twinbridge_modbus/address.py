@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+from pydantic import BaseModel
+from typing_extensions import override
 
 from twinbridge.core.model import PropertySpec
 from twinbridge.errors import InvalidDefinition
-from twinbridge_modbus.codec import Codec, compile_codec
+from twinbridge_modbus.codec import Codec, compile_codec, complaints
 from twinbridge_modbus.config import ModbusAddress, ModbusConnection, Table
+
+CACHED = 4096
+"""How many properties of models are kept compiled, for all the devices that share them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +68,53 @@ class BoundAddress:
         return self.address + self.count
 
 
+class _Same:
+    """Stands for the very object in a cache's key: models hold lists and have no hash."""
+
+    __slots__ = ("model",)
+
+    def __init__(self, model: BaseModel) -> None:
+        self.model = model
+
+    @override
+    def __hash__(self) -> int:
+        return id(self.model)
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.model is other.model
+
+
+def address_complaints(spec: PropertySpec, address: ModbusAddress) -> Sequence[str]:
+    """What is wrong between a property and its address. A model's devices share the answer."""
+    return _complaints(spec, _Same(address))
+
+
+@lru_cache(CACHED)
+def _complaints(spec: PropertySpec, address: _Same) -> Sequence[str]:
+    return tuple(complaints(spec, cast("ModbusAddress", address.model)))
+
+
+@lru_cache(CACHED)
+def _codec(spec: PropertySpec, address: _Same) -> Codec:
+    return compile_codec(spec, cast("ModbusAddress", address.model))
+
+
+@lru_cache(CACHED)
+def _limits(connection: _Same) -> Limits:
+    return Limits.of(cast("ModbusConnection", connection.model))
+
+
 def bind_address(
     spec: PropertySpec, connection: ModbusConnection, address: ModbusAddress
 ) -> BoundAddress:
     """Raises InvalidDefinition for an address that `check` would have refused."""
     try:
-        codec = compile_codec(spec, address)
+        codec = _codec(spec, _Same(address))
     except ValueError as error:
         raise InvalidDefinition(f"{spec.name}: {error}") from error
     table, first = address.place
-    limits = Limits.of(connection)
+    limits = _limits(_Same(connection))
     if codec.count > limits.most(table):
         raise InvalidDefinition(
             f"{spec.name}: the value has {codec.count} registers, "

@@ -9,8 +9,12 @@ from pydantic import BaseModel
 
 from twinbridge.core.model import Point, PropertySpec
 from twinbridge.ports import Link, PlannedRead
-from twinbridge_modbus.address import BoundAddress, bind_address, contradiction
-from twinbridge_modbus.codec import complaints
+from twinbridge_modbus.address import (
+    BoundAddress,
+    address_complaints,
+    bind_address,
+    contradiction,
+)
 from twinbridge_modbus.config import ModbusAddress, ModbusConnection
 from twinbridge_modbus.plan import plan_blocks
 
@@ -23,7 +27,7 @@ class ModbusDriver:
     address_model: type[BaseModel] = ModbusAddress
 
     def check(self, spec: PropertySpec, address: BaseModel) -> Iterable[str]:
-        return list(complaints(spec, _address(address)))
+        return address_complaints(spec, _address(address))
 
     def overlap(self, first: object, second: object) -> str | None:
         if not isinstance(first, BoundAddress) or not isinstance(second, BoundAddress):
@@ -60,7 +64,9 @@ class ModbusDriver:
         ]
 
     def request_timeout(self, connection: BaseModel) -> int:
-        return _connection(connection).timeout
+        """After a silence the socket is replaced first; a paced link also waits its pause."""
+        modbus = _connection(connection)
+        return 2 * modbus.timeout + modbus.delay_after_connect + modbus.inter_request_delay
 
     def capacity(self, connection: BaseModel) -> float | None:
         """A serial character is a start bit, 8 data bits, parity or not, and the stop bits."""
