@@ -28,8 +28,9 @@ Handler = Callable[[Request], Awaitable[None]]
 class Subscription(AsyncIterator[Sequence[Event]]):
     """One reader's queue. It ends when nobody refers to it any more."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, linger: float) -> None:
         self.coalesced = 0
+        self._linger = linger
         self._limit = limit
         self._patience = limit
         self._queue: list[Event] = []
@@ -43,6 +44,7 @@ class Subscription(AsyncIterator[Sequence[Event]]):
             if self._wake is not None:
                 try:
                     await self._wake
+                    await asyncio.sleep(self._linger)
                 finally:
                     self._wake = None
         return batch
@@ -90,8 +92,11 @@ class Subscription(AsyncIterator[Sequence[Event]]):
 
 
 class MemoryBus(Bus):
-    def __init__(self, *, queue_limit: int = QUEUE_LIMIT) -> None:
+    """`linger`: seconds that a reader lets events gather once the first has come."""
+
+    def __init__(self, *, queue_limit: int = QUEUE_LIMIT, linger: float = 0.0) -> None:
         self._limit = queue_limit
+        self._linger = linger
         self._subscriptions: list[weakref.ref[Subscription]] = []
         self._served: tuple[asyncio.AbstractEventLoop, Handler] | None = None
 
@@ -113,7 +118,7 @@ class MemoryBus(Bus):
 
     @override
     def subscribe(self) -> Subscription:
-        subscription = Subscription(self._limit)
+        subscription = Subscription(self._limit, self._linger)
         self._subscriptions.append(weakref.ref(subscription, self._forget))
         return subscription
 

@@ -37,6 +37,8 @@ NOT_SAFETY = (
     " stop, and it must not be the only layer against injury."
 )
 STOP_WITHIN = 5.0
+GATHER = 0.01
+"""Seconds that news of the machines gathers before the agent takes it, all at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class Edge:
 @asynccontextmanager
 async def _edge(plant: Plant, node: str, store: TwinStore) -> AsyncIterator[Edge]:
     """The agent on this loop, the machines on one of their own; between them is only the bus."""
-    bus, clock = MemoryBus(), SystemClock()
+    bus, clock = MemoryBus(linger=GATHER), SystemClock()
     agent = Agent(store, bus, node, clock)
     stored = await store.load()
     await agent.restore(stored)
