@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -392,4 +393,7 @@ def _inputs(runner: RuleRunner) -> tuple[tuple[str, object, str], ...]:
 
 
 def _why(runner: RuleRunner) -> str:
-    return ", ".join(f"{name} is {value} ({quality})" for name, value, quality in _inputs(runner))
+    return ", ".join(
+        f"{name} is {'unknown' if value is None else json.dumps(value)} ({quality})"
+        for name, value, quality in _inputs(runner)
+    )

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 import structlog
 
 from twinbridge.app.clock import Clock, Doorbell
-from twinbridge.app.metrics import DROPS, JOURNAL_WAITING, STORE_TROUBLE
+from twinbridge.app.metrics import DROPS, JOURNAL_WAITING
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import AlarmChanged, Audit
 from twinbridge.errors import StoreUnavailable
@@ -65,12 +65,10 @@ class Journal:
                 await self._flush(told)
             except StoreUnavailable as error:
                 log.error("the disk does not take the journal", why=str(error))  # noqa: TRY400
-                STORE_TROUBLE.set(1)
                 self._tell_anyway(told)
                 JOURNAL_WAITING.set(len(self._alarms) + len(self._audit))
                 await self._bell.wait(PATIENCE)
             else:
-                STORE_TROUBLE.set(0)
                 JOURNAL_WAITING.set(0)
                 await self._bell.wait(None)
 

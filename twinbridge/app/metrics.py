@@ -62,11 +62,6 @@ RESTARTS = Counter(
 JOURNAL_WAITING = Gauge(
     "twinbridge_journal_waiting", "Records that the disk has not taken yet.", registry=REGISTRY
 )
-STORE_TROUBLE = Gauge(
-    "twinbridge_store_trouble",
-    "1 while the disk does not take what must be kept.",
-    registry=REGISTRY,
-)
 DROPS = Counter(
     "twinbridge_drops_total",
     "Things let go because a queue was full.",

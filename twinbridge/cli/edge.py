@@ -13,7 +13,7 @@ from pathlib import Path
 import structlog
 
 from twinbridge.adapters.bus_memory import MemoryBus
-from twinbridge.adapters.store_sqlite import open_store
+from twinbridge.adapters.store_sqlite import SqliteStore, open_store
 from twinbridge.api.plant import Plant, load_plant
 from twinbridge.app.agent import Agent
 from twinbridge.app.clock import SystemClock
@@ -23,6 +23,7 @@ from twinbridge.app.service import TwinService
 from twinbridge.app.supervise import supervise
 from twinbridge.cli.definitions import edits
 from twinbridge.cli.drivers import installed_drivers
+from twinbridge.cli.edge_metrics import EdgeCollector
 from twinbridge.cli.loop_thread import LoopThread, loop_thread
 from twinbridge.errors import InvalidDefinition, StoreUnavailable, TwinBridgeError
 from twinbridge.ports import StoredState, TwinStore
@@ -81,10 +82,11 @@ class Edge:
 
 
 @asynccontextmanager
-async def _edge(plant: Plant, node: str, store: TwinStore) -> AsyncIterator[Edge]:
+async def _edge(plant: Plant, node: str, store: SqliteStore) -> AsyncIterator[Edge]:
     """The agent on this loop, the machines on one of their own; between them is only the bus."""
     bus, clock = MemoryBus(linger=GATHER), SystemClock()
     agent = Agent(store, bus, node, clock)
+    REGISTRY.register(EdgeCollector(store, bus))
     stored = await store.load()
     await agent.restore(stored)
     await agent.set_plant(plant.devices, plant.instances, _problems(plant))
