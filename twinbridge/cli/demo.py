@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from twinbridge.cli.run import DEFAULT_API, loop_factory, split_address
+from twinbridge.cli.loops import loop_factory
+from twinbridge.cli.run import DEFAULT_API, split_address
 
 
 def demo(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ class SimulatedMotor:
 
 @dataclass(slots=True)
 class DemoView:
-    """A live table of twins above the story so far; `quiet` prints the story only."""
+    """The story so far above a live table of twins; `quiet` prints the story only."""
 
     url: str
     quiet: bool
@@ -69,19 +70,19 @@ class DemoView:
         table = Table(title=f"Twins, as {self.url}/api/v1/devices shows them")
         for column in ("device", "property", "value", "quality", "desired"):
             table.add_column(column)
-        for device in devices:
+        for device in sorted(devices, key=lambda d: d["name"] != MOTOR):
             for name, twin in device["properties"].items():
                 table.add_row(*_row(device, name, twin))
-        return Group(table, *(Text(f"✓ {line}") for line in self.told))
+        return Group(*(Text(f"✓ {line}") for line in self.told), table)
 
 
 def _row(device: dict[str, Any], name: str, twin: dict[str, Any]) -> tuple[str, ...]:
     reported, desired = twin["reported"] or {}, twin["desired"] or {}
     value = reported.get("value")
-    shown = f"{value:.2f}" if isinstance(value, float) else str(value)
+    shown = f"{value:.2f}" if isinstance(value, float) else json.dumps(value)
     tripped = " [red]TRIPPED[/]" if device["tripped"] else ""
     quality = str(reported.get("quality", ""))
-    wish = f"{desired['value']} ({desired['state']})" if desired else ""
+    wish = f"{json.dumps(desired['value'])} ({desired['state']})" if desired else ""
     return f"{device['name']}{tripped}", name, shown, quality, wish
 
 

@@ -24,7 +24,7 @@ from twinbridge.app.supervise import supervise
 from twinbridge.cli.definitions import edits
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.cli.edge_metrics import EdgeCollector
-from twinbridge.cli.loop_thread import LoopThread, loop_thread
+from twinbridge.cli.loops import LoopThread, loop_thread
 from twinbridge.errors import InvalidDefinition, StoreUnavailable, TwinBridgeError
 from twinbridge.ports import StoredState, TwinStore
 from twinbridge.rest.app import create_app

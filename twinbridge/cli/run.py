@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from twinbridge.cli.loops import loop_factory
 from twinbridge.errors import InvalidInput
 
 DEFAULT_API = "127.0.0.1:8470"
@@ -63,15 +63,6 @@ def split_address(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
         raise InvalidInput(f"{text!r} is no address; give HOST:PORT, such as {DEFAULT_API}")
     return host.strip("[]"), int(port)
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """The loop of uvloop where it exists, else asyncio's own loop."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 def register(app: typer.Typer) -> None:

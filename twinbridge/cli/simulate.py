@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinbridge.cli.run import loop_factory, split_address
+from twinbridge.cli.loops import loop_factory
+from twinbridge.cli.run import split_address
 from twinbridge.errors import Unreachable
 
 if TYPE_CHECKING:

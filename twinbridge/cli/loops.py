@@ -1,20 +1,27 @@
-"""An event loop in a thread of its own: the machines' side shares no loop with web requests."""
+"""Event loops, and one in a thread of its own: machines share no loop with web requests."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-
-from twinbridge.cli.run import loop_factory
 
 T = TypeVar("T")
 
 SWITCH_SECONDS = 0.0005
 """How long a thread that is ready waits at most for one that computes (Python's own: 5 ms)."""
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The loop of uvloop where it exists, else asyncio's own loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 class LoopThread:
