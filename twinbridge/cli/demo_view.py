@@ -24,6 +24,7 @@ from twinbridge_simulators.machines.tesys import TesysTera
 from twinbridge_simulators.simulation import Simulation
 
 REFRESH = 0.25
+PACE = 2.0
 
 
 def example(name: str) -> Path:
@@ -94,7 +95,7 @@ async def run_demo(
     async with Simulation.from_paths(paths) as simulation:
         options = EdgeOptions(paths, state_dir, host, port, None, None)
         async with _edge(options) as api:
-            story = Story(api, SimulatedMotor(simulation), view.say)
+            story = Story(api, SimulatedMotor(simulation), view.say, 0.0 if once else PACE)
             view.console.print(
                 f"REST twin API: {view.url}/api/v1/devices  ({view.url}/openapi.json)"
             )

@@ -41,6 +41,8 @@ class Story:
     api: httpx.AsyncClient
     plant: Plant
     say: Callable[[str], None]
+    pace: float = 0.0
+    """Seconds between steps, for those who watch."""
     figures: dict[str, Any] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
 
@@ -56,6 +58,7 @@ class Story:
         ):
             await step()
             self.steps.append(step.__name__)
+            await asyncio.sleep(self.pace)
 
     async def connect(self) -> None:
         """Every device answers and has good values."""
