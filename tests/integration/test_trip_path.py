@@ -400,3 +400,31 @@ def test_a_pulse_is_never_repeated_by_itself() -> None:
             assert [k for k, _ in plc.writes].count("step") <= 1
 
     asyncio.run(scenario())
+
+
+def test_a_reload_hands_waiting_writes_to_the_link_that_serves_the_device_now() -> None:
+    async def scenario() -> None:
+        old, new = a_plc(), a_plc()
+        old.reachable = False
+        async with running({"plc": old, "other": new}) as rig:
+            await rig.desire("speed", 7)
+            rig.machines.apply({"pump": a_device(plc="other", digest="2")}, [])
+            await rig.until(lambda: new.writes == [("speed", 7)])
+            await rig.until(rig.outcomes)
+            assert [o.state for o in rig.outcomes()] == [DesiredState.APPLIED]
+            assert old.writes == []
+
+    asyncio.run(scenario())
+
+
+def test_a_waiting_write_of_a_device_that_is_gone_is_rejected() -> None:
+    async def scenario() -> None:
+        plc = a_plc()
+        plc.reachable = False
+        async with running({"plc": plc}) as rig:
+            await rig.desire("speed", 7)
+            rig.machines.apply({}, [])
+            await rig.until(rig.outcomes)
+            assert [o.state for o in rig.outcomes()] == [DesiredState.REJECTED]
+
+    asyncio.run(scenario())

@@ -11,29 +11,27 @@ from pydantic import BaseModel
 
 from twinbridge.app.alarms import AlarmDesk
 from twinbridge.app.clock import Clock
-from twinbridge.app.command import Command
 from twinbridge.app.device import Device, Station, Watcher
 from twinbridge.app.interlock import Interlock
 from twinbridge.app.journal import Journal
 from twinbridge.app.metrics import CONNECTED, DEVICES
 from twinbridge.app.pipeline import Pipeline
 from twinbridge.app.rule_runner import RuleRunner
-from twinbridge.app.stop_write import StopWrite
 from twinbridge.app.supervise import supervise
 from twinbridge.app.worker import Worker
+from twinbridge.app.writes import Served, Writes
 from twinbridge.core.messages import (
     Acknowledge,
     Desire,
-    Outcome,
     Request,
     ResetTrip,
     SetMode,
     Shelve,
 )
-from twinbridge.core.model import DeviceSpec, PropertyRef, Value
-from twinbridge.core.rule import Mode, RuleInstance, Write
+from twinbridge.core.model import DeviceSpec, PropertyRef
+from twinbridge.core.rule import Mode, RuleInstance
 from twinbridge.core.rules import needs_every_sample
-from twinbridge.errors import Interlocked, TwinBridgeError, UnknownName
+from twinbridge.errors import UnknownName
 from twinbridge.ports import Bus, Driver, StoredState, TwinStore
 
 log = structlog.get_logger()
@@ -64,13 +62,14 @@ class Machines:
         self._rates: dict[PropertyRef, list[Watcher]] = {}
         self._modes: dict[str, Mode] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._writes = Writes(self._served, self._interlock, self._journal, bus, clock)
         self._desk = AlarmDesk(
             self._devices,
             self._interlock,
             self._journal,
             clock,
-            press=self._press,
-            act=self._act,
+            press=self._writes.press,
+            act=self._writes.act,
             guard=self._guard,
         )
         bus.serve(self.handle)
@@ -133,7 +132,7 @@ class Machines:
         """What the agent asks. Raises UnknownName, Conflict, InvalidInput, StoreUnavailable."""
         match request:
             case Desire():
-                self._desire(request)
+                self._writes.desire(request)
             case ResetTrip():
                 await self._desk.reset(request, self._runners)
             case Acknowledge():
@@ -200,10 +199,10 @@ class Machines:
 
     def _guard_now(self, names: Iterable[str]) -> None:
         for name in names:
-            if (device := self._devices.get(name)) is not None:
+            if (served := self._served(name)) is not None:
+                device, worker = served
                 self._bind(device)
-                if (worker := self._worker_of(device)) is not None:
-                    worker.recheck()
+                worker.recheck()
 
     def _bind(self, device: Device) -> None:
         found = {ref: list(self._watchers.get(ref, ())) for ref in _refs(device)}
@@ -223,15 +222,20 @@ class Machines:
         served: dict[str, list[Device]] = {}
         for device in self._devices.values():
             served.setdefault(self._endpoint(device.spec), []).append(device)
+        orphans = []
         for endpoint in [e for e in self._workers if e not in served]:
             self._tasks.pop(endpoint).cancel()
-            del self._workers[endpoint]
+            orphans.append(self._workers.pop(endpoint).serve([]))
         for endpoint, devices in served.items():
             worker = self._workers.get(endpoint)
             if worker and any(d.spec.connection == worker.connection for d in devices):
-                worker.serve(devices)
+                orphans.append(worker.serve(devices))
             else:
+                if worker:
+                    orphans.append(worker.serve([]))
                 self._open_worker(endpoint, devices)
+        for stops, commands in orphans:
+            self._writes.forward(stops, commands)
 
     def _open_worker(self, endpoint: str, devices: list[Device]) -> None:
         """Start a worker; one that served the endpoint with another connection goes first."""
@@ -271,73 +275,10 @@ class Machines:
             self._pipeline.tell_contacts(self._devices.values())
             await asyncio.sleep(1.0)
 
-    def _worker_of(self, device: Device) -> Worker | None:
-        return self._workers.get(self._endpoint(device.spec))
-
-    # Writes
-
-    def _press(self, stop: StopWrite) -> None:
-        worker = self._worker_of(stop.device)
-        if worker is None:
-            stop.miss("no link serves the device", self._clock.mono())
-        else:
-            worker.press(stop)
-
-    def _desire(self, desire: Desire) -> None:
-        self._submit(desire, raising=True)
-
-    def _act(self, instance: RuleInstance, write: Write) -> None:
-        """An automation writes like anybody else: range, interlock and read-back apply."""
-        self._submit(
-            Desire(
-                write.target.device,
-                write.target.property,
-                write.value,
-                version=0,
-                origin=f"rule:{instance.rule}",
-                accepted=self._clock.wall(),
-                accepted_mono=self._clock.mono(),
-            ),
-            raising=False,
-        )
-
-    def _submit(self, desire: Desire, *, raising: bool) -> None:
-        device = self._devices.get(desire.device)
-        point = device.points.get(desire.property) if device else None
-        worker = self._worker_of(device) if device else None
-        if device is None or point is None or worker is None:
-            self._refuse(UnknownName(f"no {desire.device}/{desire.property} here"), desire, raising)
-            return
-        if trip := self._interlock.blocks(point.ref, desire.value):
-            self._refuse(Interlocked(f"trip {trip} holds {point.ref}"), desire, raising)
-            return
-        worker.submit(Command(device, point, desire, self._answer))
-
-    def _refuse(self, error: TwinBridgeError, desire: Desire, raising: bool) -> None:  # noqa: FBT001
-        self._journal.record(
-            "write.refused",
-            f"{desire.device}/{desire.property}",
-            desire.origin,
-            value=desire.value,
-            why=str(error),
-        )
-        if raising:
-            raise error
-
-    def _answer(self, command: Command, outcome: Outcome, before: Value | None) -> None:
-        desire = command.desire
-        self._journal.record(
-            "write",
-            str(command.point.ref),
-            desire.origin,
-            old=before,
-            new=desire.value,
-            outcome=str(outcome.state),
-            message=outcome.message,
-            version=desire.version,
-        )
-        if desire.version:
-            self._bus.publish(outcome)
+    def _served(self, name: str) -> Served | None:
+        device = self._devices.get(name)
+        worker = self._workers.get(self._endpoint(device.spec)) if device else None
+        return (device, worker) if device and worker else None
 
     async def _set_mode(self, request: SetMode) -> None:
         """Arm, disarm or dry-run a rule; kept before it takes effect."""

@@ -77,6 +77,7 @@ class Worker:
         self._clock = clock
         self._bell = Doorbell()
         self._mailbox = Mailbox()
+        self._writing: Command | None = None
         self._schedule = Schedule()
         self._devices: dict[str, Device] = {}
         self._changed = False
@@ -86,11 +87,26 @@ class Worker:
     def devices(self) -> Iterable[Device]:
         return self._devices.values()
 
-    def serve(self, devices: Iterable[Device]) -> None:
-        """Serve these from now on; those served before keep their schedule."""
+    def serve(self, devices: Iterable[Device]) -> tuple[list[StopWrite], list[Command]]:
+        """Serve these from now on; those served before keep their schedule.
+
+        Returns what waited for devices that are no longer served as they were.
+        """
         self._devices = {d.name: d for d in devices}
         self._changed = True
         self._bell.ring()
+        mailbox = self._mailbox
+        stops = [s for s in mailbox.stops if s.waiting and not self._serves(s.device)]
+        # One that is being written is finished here: nobody may write it a second time.
+        waiting = [c for c in mailbox.commands.values() if c is not self._writing]
+        commands = [c for c in waiting if not self._serves(c.device)]
+        mailbox.stops = [s for s in mailbox.stops if s not in stops]
+        mailbox.commands = {c.point.ref: c for c in mailbox.commands.values() if c not in commands}
+        self._note_depth()
+        return stops, commands
+
+    def _serves(self, device: Device) -> bool:
+        return self._devices.get(device.name) is device
 
     def press(self, stop: StopWrite) -> None:
         """A trip's write: next on the wire, after the request in flight."""
@@ -195,15 +211,18 @@ class Worker:
         except DeviceError as error:
             ERRORS.labels(error.kind).inc()
         # Turns are taken among several stops of one link.
-        self._mailbox.stops.remove(stop)
-        if stop.waiting:
-            self._mailbox.stops.append(stop)
+        if stop in self._mailbox.stops:
+            self._mailbox.stops.remove(stop)
+            if stop.waiting:
+                self._mailbox.stops.append(stop)
         self._note_depth()
 
     async def _do_command(self, command: Command, link: Link) -> None:
+        self._writing = command
         try:
             await command.step(link, self._pipeline, self._interlock, self._clock)
         finally:
+            self._writing = None
             self._sweep()
 
     def _sweep(self) -> None:

@@ -1,0 +1,114 @@
+"""How writes reach the link of their device: trips, desired values and automations alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twinbridge.app.clock import Clock
+from twinbridge.app.command import Command
+from twinbridge.app.device import Device
+from twinbridge.app.interlock import Interlock
+from twinbridge.app.journal import Journal
+from twinbridge.app.stop_write import StopWrite
+from twinbridge.app.worker import Worker
+from twinbridge.core.messages import Desire, DesiredState, Outcome
+from twinbridge.core.model import Value
+from twinbridge.core.rule import RuleInstance, Write
+from twinbridge.errors import Interlocked, TwinBridgeError, UnknownName
+from twinbridge.ports import Bus
+
+Served = tuple[Device, Worker]
+
+
+class Writes:
+    """`served` finds the device of a name and the worker of its link, as they are now."""
+
+    def __init__(
+        self,
+        served: Callable[[str], Served | None],
+        interlock: Interlock,
+        journal: Journal,
+        bus: Bus,
+        clock: Clock,
+    ) -> None:
+        self._served = served
+        self._interlock = interlock
+        self._journal = journal
+        self._bus = bus
+        self._clock = clock
+
+    def press(self, stop: StopWrite) -> None:
+        """A trip's write: first in line at its link."""
+        served = self._served(stop.device.name)
+        if served is None:
+            stop.miss("no link serves the device", self._clock.mono())
+        else:
+            served[1].press(stop)
+
+    def desire(self, desire: Desire) -> None:
+        """Raises UnknownName and Interlocked; what becomes of it else comes as an Outcome."""
+        try:
+            self._submit(desire)
+        except TwinBridgeError as error:
+            self._record_refusal(desire, error)
+            raise
+
+    def act(self, instance: RuleInstance, write: Write) -> None:
+        """An automation writes like anybody else: interlock and read-back apply."""
+        desire = Desire(
+            write.target.device,
+            write.target.property,
+            write.value,
+            version=0,
+            origin=f"rule:{instance.rule}",
+            accepted=self._clock.wall(),
+            accepted_mono=self._clock.mono(),
+        )
+        try:
+            self._submit(desire)
+        except TwinBridgeError as error:
+            self._record_refusal(desire, error)
+
+    def forward(self, stops: Iterable[StopWrite], commands: Iterable[Command]) -> None:
+        """A reload has taken their link away: hand them to the one that serves them now."""
+        for stop in stops:
+            self.press(stop)
+        for command in commands:
+            try:
+                self._submit(command.desire)
+            except TwinBridgeError as error:
+                command.finish(DesiredState.REJECTED, str(error), self._clock)
+
+    def _submit(self, desire: Desire) -> None:
+        served = self._served(desire.device)
+        point = served[0].points.get(desire.property) if served else None
+        if served is None or point is None:
+            raise UnknownName(f"no {desire.device}/{desire.property} is served here")
+        if trip := self._interlock.blocks(point.ref, desire.value):
+            raise Interlocked(f"trip {trip} holds {point.ref}")
+        device, worker = served
+        worker.submit(Command(device, point, desire, self._answer))
+
+    def _record_refusal(self, desire: Desire, error: TwinBridgeError) -> None:
+        self._journal.record(
+            "write.refused",
+            f"{desire.device}/{desire.property}",
+            desire.origin,
+            value=desire.value,
+            why=str(error),
+        )
+
+    def _answer(self, command: Command, outcome: Outcome, before: Value | None) -> None:
+        desire = command.desire
+        self._journal.record(
+            "write",
+            str(command.point.ref),
+            desire.origin,
+            old=before,
+            new=desire.value,
+            outcome=str(outcome.state),
+            message=outcome.message,
+            version=desire.version,
+        )
+        if desire.version:
+            self._bus.publish(outcome)
