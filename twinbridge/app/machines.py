@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 import structlog
@@ -255,17 +255,14 @@ class Machines:
         self._workers[endpoint] = worker
         assert self._group is not None, "run() first"  # noqa: S101 - a caller's mistake, not input
         self._tasks[endpoint] = self._group.create_task(
-            self._after(old, supervise(f"link {endpoint}", worker.run, worker.lose_all)),
-            name=f"link {endpoint}",
+            self._work(worker, old), name=f"link {endpoint}"
         )
 
-    async def _after(
-        self, old: asyncio.Task[None] | None, then: Coroutine[None, None, None]
-    ) -> None:
+    async def _work(self, worker: Worker, old: asyncio.Task[None] | None) -> None:
         """One writer per device: the old link is closed before the new one opens."""
         if old is not None:
             await asyncio.wait([old])
-        await then
+        await supervise(f"link {worker.endpoint}", worker.run, worker.lose_all)
 
     async def _supervised(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
         await supervise(name, run, lambda _: None)
