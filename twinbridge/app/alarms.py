@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -13,21 +12,27 @@ from twinbridge.app.device import Device
 from twinbridge.app.interlock import Interlock
 from twinbridge.app.journal import Journal
 from twinbridge.app.metrics import TRIPS
+from twinbridge.app.occurrence import (
+    FAILED,
+    INPUTS,
+    held_writes,
+    holds,
+    instance_of,
+    occurrence_id,
+    seen_inputs,
+    side_instance,
+    why,
+)
 from twinbridge.app.rule_runner import RuleRunner
 from twinbridge.app.standing_trip import StandingTrip
 from twinbridge.app.stop_write import StopWrite
 from twinbridge.core.alarm import Alarm, TripState
 from twinbridge.core.messages import Acknowledge, ResetTrip, Shelve
-from twinbridge.core.model import PropertyRef, Value
 from twinbridge.core.rule import RuleInstance, Severity, Trip, Write
 from twinbridge.core.rules import Effect
 from twinbridge.errors import InvalidInput, ResetRefused, UnknownName
 
 log = structlog.get_logger()
-
-INPUTS = ".inputs"
-FAILED = ".trip-failed"
-"""Suffixes of the rule's name in alarms about the rule itself."""
 
 
 class AlarmDesk:
@@ -87,7 +92,7 @@ class AlarmDesk:
                 self._resume(self._alarms.get(key, trip.alarm))
 
     def _resume(self, alarm: Alarm) -> None:
-        trip = self._stand(alarm, Trip(writes=_held(alarm)), detected=0)
+        trip = self._stand(alarm, Trip(writes=held_writes(alarm)), detected=0)
         if alarm.trip is TripState.VERIFIED:
             trip.stand()
         else:
@@ -109,7 +114,7 @@ class AlarmDesk:
             active=False,
             latched=True,
             trip=TripState.VERIFIED,
-            holds=_holds(instance.trip),
+            holds=holds(instance.trip),
         )
         self._alarms[instance.id] = alarm
         self._stand(alarm, instance.trip, detected=0).stand()
@@ -134,7 +139,7 @@ class AlarmDesk:
             elif effect is Effect.BAD:
                 self._side_alarm(instance, INPUTS, "its inputs are bad or stale")
             elif effect is Effect.BAD_CLEAR:
-                self.clear(_side_key(instance, INPUTS))
+                self.clear(side_instance(instance, INPUTS))
 
     async def reset(self, request: ResetTrip, runners: Mapping[str, RuleRunner]) -> None:
         """Release a trip or latched alarm; it starts nothing.
@@ -146,7 +151,7 @@ class AlarmDesk:
             raise InvalidInput("reason: a reset needs a reason, in a few words")
         if not alarm.latched:
             raise ResetRefused(f"{alarm.id} is not latched; there is nothing to reset")
-        runner = runners.get(_key(alarm))
+        runner = runners.get(instance_of(alarm))
         if runner is not None:
             runner.check_reset()
         released = replace(
@@ -189,7 +194,7 @@ class AlarmDesk:
     async def _change(self, alarm: Alarm, kind: str, who: str, **detail: object) -> None:
         await self._journal.save_now(alarm, self._journal.entry(kind, alarm.id, who, **detail))
         if alarm.over:
-            self._alarms.pop(_key(alarm), None)
+            self._alarms.pop(instance_of(alarm), None)
         else:
             self._put(alarm)
 
@@ -202,7 +207,7 @@ class AlarmDesk:
             raise
 
     def _forget(self, alarm: Alarm) -> None:
-        key = _key(alarm)
+        key = instance_of(alarm)
         if (trip := self._trips.pop(key, None)) is not None:
             trip.release()
             self._interlock.release(alarm.id)
@@ -217,11 +222,11 @@ class AlarmDesk:
             standing.press_all()
             return
         alarm = replace(
-            self._new(instance, instance.message or _why(runner)),
+            self._new(instance, instance.message or why(runner)),
             latched=True,
             trip=TripState.WRITING,
-            inputs=_inputs(runner),
-            holds=_holds(spec),
+            inputs=seen_inputs(runner),
+            holds=holds(spec),
         )
         self._stand(alarm, spec, detected=now).press_all()
         self._supersede(instance.id)
@@ -246,7 +251,7 @@ class AlarmDesk:
             changed=self._trip_changed,
             journal=self._journal,
         )
-        self._trips[_key(alarm)] = trip
+        self._trips[instance_of(alarm)] = trip
         for write in spec.writes:
             self._interlock.hold(alarm.id, write.target, write.value)
             device = self._devices.get(write.target.device)
@@ -258,7 +263,7 @@ class AlarmDesk:
         return trip
 
     def _trip_changed(self, alarm: Alarm) -> None:
-        key = _key(alarm)
+        key = instance_of(alarm)
         current = self._alarms.get(key, alarm)
         # Active, acknowledged and shelved are the desk's; the trip's progress is the trip's.
         self._put(
@@ -274,7 +279,7 @@ class AlarmDesk:
             self._put(
                 replace(
                     alarm,
-                    id=_occurrence(alarm.rule + FAILED, alarm.device, self._clock.wall()),
+                    id=occurrence_id(alarm.rule + FAILED, alarm.device, self._clock.wall()),
                     rule=alarm.rule + FAILED,
                     severity=Severity.CRITICAL,
                     latched=False,
@@ -299,8 +304,8 @@ class AlarmDesk:
             self._put(replace(alarm, acked=True, active=False, latched=False))
         self._put(
             replace(
-                self._new(instance, instance.message or _why(runner)),
-                inputs=_inputs(runner),
+                self._new(instance, instance.message or why(runner)),
+                inputs=seen_inputs(runner),
                 latched=instance.latch and instance.trip is None,
             )
         )
@@ -311,7 +316,7 @@ class AlarmDesk:
             "trip.would",
             runner.instance.id,
             f"rule:{runner.instance.rule}",
-            inputs=_inputs(runner),
+            inputs=seen_inputs(runner),
         )
         if (alarm := self._alarms.get(runner.instance.id)) is None:
             self._raise(runner)
@@ -333,7 +338,7 @@ class AlarmDesk:
         self._put(
             replace(
                 self._new(instance, message),
-                id=_occurrence(instance.rule + suffix, instance.device, self._clock.wall()),
+                id=occurrence_id(instance.rule + suffix, instance.device, self._clock.wall()),
                 rule=instance.rule + suffix,
             )
         )
@@ -345,7 +350,7 @@ class AlarmDesk:
     def _new(self, instance: RuleInstance, message: str) -> Alarm:
         wall = self._clock.wall()
         return Alarm(
-            id=_occurrence(instance.rule, instance.device, wall),
+            id=occurrence_id(instance.rule, instance.device, wall),
             rule=instance.rule,
             device=instance.device,
             severity=instance.severity,
@@ -355,9 +360,9 @@ class AlarmDesk:
 
     def _put(self, alarm: Alarm) -> None:
         if alarm.over:
-            self._alarms.pop(_key(alarm), None)
+            self._alarms.pop(instance_of(alarm), None)
         else:
-            self._alarms[_key(alarm)] = alarm
+            self._alarms[instance_of(alarm)] = alarm
         self._journal.save(alarm)
 
     def _standing(self, alarm_id: str) -> Alarm:
@@ -365,35 +370,3 @@ class AlarmDesk:
             if alarm.id == alarm_id:
                 return alarm
         raise UnknownName(f"no alarm {alarm_id!r} stands; GET /alarms lists those that do")
-
-
-def _key(alarm: Alarm) -> str:
-    return f"{alarm.rule}:{alarm.device}"
-
-
-def _side_key(instance: RuleInstance, suffix: str) -> str:
-    return f"{instance.rule}{suffix}:{instance.device}"
-
-
-def _occurrence(rule: str, device: str, wall: int) -> str:
-    return f"{rule}:{device}:{wall // 1000:x}"
-
-
-def _holds(spec: Trip) -> tuple[tuple[str, str, Value], ...]:
-    return tuple((w.target.device, w.target.property, w.value) for w in spec.writes)
-
-
-def _held(alarm: Alarm) -> tuple[Write, ...]:
-    return tuple(Write(PropertyRef(d, p), v) for d, p, v in alarm.holds)
-
-
-def _inputs(runner: RuleRunner) -> tuple[tuple[str, object, str], ...]:
-    seen = runner.inputs()
-    return tuple((str(ref), i.sample.value, str(i.sample.quality)) for ref, i in seen.items())
-
-
-def _why(runner: RuleRunner) -> str:
-    return ", ".join(
-        f"{name} is {'unknown' if value is None else json.dumps(value)} ({quality})"
-        for name, value, quality in _inputs(runner)
-    )

@@ -1,0 +1,46 @@
+"""How an occurrence of an alarm is named, and what it says."""
+
+from __future__ import annotations
+
+import json
+
+from twinbridge.app.rule_runner import RuleRunner
+from twinbridge.core.alarm import Alarm
+from twinbridge.core.model import PropertyRef, Value
+from twinbridge.core.rule import RuleInstance, Trip, Write
+
+INPUTS = ".inputs"
+FAILED = ".trip-failed"
+"""Suffixes of the rule's name in alarms about the rule itself."""
+
+
+def instance_of(alarm: Alarm) -> str:
+    return f"{alarm.rule}:{alarm.device}"
+
+
+def side_instance(instance: RuleInstance, suffix: str) -> str:
+    return f"{instance.rule}{suffix}:{instance.device}"
+
+
+def occurrence_id(rule: str, device: str, wall: int) -> str:
+    return f"{rule}:{device}:{wall // 1000:x}"
+
+
+def holds(spec: Trip) -> tuple[tuple[str, str, Value], ...]:
+    return tuple((w.target.device, w.target.property, w.value) for w in spec.writes)
+
+
+def held_writes(alarm: Alarm) -> tuple[Write, ...]:
+    return tuple(Write(PropertyRef(d, p), v) for d, p, v in alarm.holds)
+
+
+def seen_inputs(runner: RuleRunner) -> tuple[tuple[str, object, str], ...]:
+    seen = runner.inputs()
+    return tuple((str(ref), i.sample.value, str(i.sample.quality)) for ref, i in seen.items())
+
+
+def why(runner: RuleRunner) -> str:
+    return ", ".join(
+        f"{name} is {'unknown' if value is None else json.dumps(value)} ({quality})"
+        for name, value, quality in seen_inputs(runner)
+    )
