@@ -141,7 +141,8 @@ def test_noise_between_answers_is_never_a_value(tmp_path: Path) -> None:
             ModbusServer("127.0.0.1", 0, {1: bank(1)}) as server,
             FaultProxy("127.0.0.1", server.port) as proxy,
         ):
-            async with serving(plant(tmp_path / "y", device("a", proxy.port)), tmp_path) as line:
+            loaded = plant(tmp_path / "y", device("a", proxy.port))
+            async with serving(loaded, tmp_path) as line:
                 await line.is_good("a")
                 for _ in range(20):
                     proxy.inject(noise)
@@ -196,7 +197,8 @@ def test_a_plc_that_serves_one_client_only_is_polled_by_one(tmp_path: Path) -> N
 def test_one_register_that_is_refused_costs_its_property_only(code: int, tmp_path: Path) -> None:
     async def story() -> None:
         async with ModbusServer("127.0.0.1", 0, {1: bank(1)}) as server:
-            async with serving(plant(tmp_path / "y", device("a", server.port)), tmp_path) as line:
+            loaded = plant(tmp_path / "y", device("a", server.port))
+            async with serving(loaded, tmp_path) as line:
                 await line.is_good("a")
                 server.inject(fault(FaultKind.EXCEPTION, code=code, table="holding", address=20))
                 samples = line.machines.devices["a"].samples
