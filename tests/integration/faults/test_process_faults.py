@@ -52,10 +52,13 @@ def test_what_was_accepted_outlives_kill_at_any_moment(tmp_path: Path) -> None:
                     assert speed(running)["value"] == accepted
                     assert running.get("/api/v1/alarms")["items"], "the latch stands"
                     assert pump.get(Table.COIL, RUN) == (0,)
-                pump.put(Table.HOLDING, TEMPERATURE, 90)
-                if number == 1:
+                    pump.put(Table.COIL, RUN, 1)
+                    until(partial(stopped, pump), "the latched trip stops it again")
+                else:
+                    pump.put(Table.HOLDING, TEMPERATURE, 90)
                     until(partial(standing, running), "the alarm")
-                pump.put(Table.HOLDING, TEMPERATURE, 20)
+                    until(partial(stopped, pump), "stopped")
+                    pump.put(Table.HOLDING, TEMPERATURE, 20)
                 for value in range(1, 50):
                     status, said = running.ask(
                         "PATCH", "/api/v1/devices/a/desired", {"speed": value}
