@@ -39,10 +39,11 @@ RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 4.0
 READ_TRIES = 2
 """A device that does not answer is asked once more before it counts as lost."""
 CIRCUIT_FAILURES = 3
-SHARED_PROBE_FIRST, SHARED_PROBE_LONGEST = 10.0, 60.0
-"""Seconds a silent unit is left alone, where others wait behind the same gateway."""
-ALONE_PROBE_FIRST, ALONE_PROBE_LONGEST = 0.2, 4.0
-"""The same for the only unit of a link: nobody else is kept waiting."""
+PROBE_FIRST, PROBE_LONGEST = 0.2, 4.0
+"""Seconds between questions to a silent unit that keeps nobody waiting."""
+PROBE_SHARE = 0.1
+"""Of a shared link's time, what asking its silent units may take at most."""
+SHARED_PROBE_LONGEST = 60.0
 
 
 @dataclass(slots=True)
@@ -243,7 +244,7 @@ class Worker:
         except LinkLost:
             raise
         except DeviceError as error:
-            self._failed(scan, error)
+            self._failed(scan, error, now)
             return
         backoff.reset()
         after = self._clock.mono()
@@ -270,13 +271,13 @@ class Worker:
         arrange(device, link, self._clock.mono(), served=True)
         self._fill_schedule()
 
-    def _failed(self, scan: Scan, error: DeviceError) -> None:
+    def _failed(self, scan: Scan, error: DeviceError, asked: int) -> None:
         """The device did not give its values: it is lost, and asked less often from now on."""
         ERRORS.labels(error.kind).inc()
         now = self._clock.mono()
         station = scan.device.station
         station.failures += 1
-        wait = self._probe_after(station)
+        wait = self._probe_after(station, (now - asked) / SECOND)
         if isinstance(error, NoResponse):
             for device in self._devices.values():
                 if device.station is station:
@@ -286,16 +287,18 @@ class Worker:
         station.silent_until = now + int(wait * SECOND)
         self._schedule.postpone(station)
 
-    def _probe_after(self, station: Station) -> float:
-        alone = all(d.station is station for d in self._devices.values())
-        if alone:
-            first, longest = ALONE_PROBE_FIRST, ALONE_PROBE_LONGEST
-        elif station.failures < CIRCUIT_FAILURES:
-            return ALONE_PROBE_FIRST
-        else:
-            first, longest = SHARED_PROBE_FIRST, SHARED_PROBE_LONGEST
-        station.backoff = min(max(first, station.backoff * 2), longest)
-        return station.backoff
+    def _probe_after(self, station: Station, took: float) -> float:
+        """Seconds until a silent unit is asked again; `took`: how long it was waited for.
+
+        Where others are behind the same gateway, it is left alone after three failures for as
+        long as it takes that all the silent ones together cost them a tenth of the link's time.
+        """
+        station.backoff = min(max(PROBE_FIRST, station.backoff * 2), PROBE_LONGEST)
+        stations = {d.station for d in self._devices.values()}
+        if len(stations) == 1 or station.failures < CIRCUIT_FAILURES:
+            return station.backoff
+        silent = sum(s.failures >= CIRCUIT_FAILURES for s in stations)
+        return min(max(station.backoff, silent * took / PROBE_SHARE), SHARED_PROBE_LONGEST)
 
     def _answered_again(self, scan: Scan, now: int) -> None:
         station = scan.device.station

@@ -1,40 +1,98 @@
-"""The YAML files that a process runs from, and noticing when somebody edits them."""
+"""The YAML files that a process runs from: loading them, and taking up edits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
+
+import structlog
+
+from twinbridge.api.plant import Plant, load_plant
+from twinbridge.cli.drivers import installed_drivers
+from twinbridge.errors import InvalidDefinition, TwinBridgeError
+
+log = structlog.get_logger()
 
 Fingerprint: TypeAlias = frozenset[tuple[str, int, int]]
+TakeUp: TypeAlias = Callable[[Plant], Awaitable[None]]
 
 LOOK_EVERY = 1.0
 """Seconds between looks; an edit counts once two looks in a row saw the same."""
 
 
-async def edits(paths: Sequence[str], wake: asyncio.Event) -> AsyncIterator[None]:
-    """Yield after each settled edit of the files, and whenever `wake` is set (SIGHUP)."""
-    known = await asyncio.to_thread(fingerprint, paths)
-    before = known
-    while True:
-        asked = await _wait(wake)
-        now = await asyncio.to_thread(fingerprint, paths)
-        settled = now == before
-        before = now
-        if asked or (settled and now != known):
-            known = now
-            yield
+class Source(Protocol):
+    @property
+    def paths(self) -> Sequence[str]: ...
+
+    @property
+    def node(self) -> str | None: ...
 
 
-async def _wait(wake: asyncio.Event) -> bool:
-    try:
-        async with asyncio.timeout(LOOK_EVERY):
-            await wake.wait()
-    except TimeoutError:
-        return False
-    wake.clear()
-    return True
+class Definitions:
+    """Follows the files of `source`, which were `seen` just before `plant` was loaded.
+
+    `asked` (SIGHUP) makes it look at once. An edit with a problem that the running definitions
+    do not have is refused as a whole, with its errors in the log.
+    """
+
+    def __init__(self, source: Source, plant: Plant, seen: Fingerprint, take_up: TakeUp) -> None:
+        self.asked = asyncio.Event()
+        self._source = source
+        self._plant = plant
+        self._seen = seen
+        self._take_up = take_up
+
+    async def follow(self) -> None:
+        """Take up each settled edit. Never returns."""
+        before = self._seen
+        while True:
+            asked = await self._wait()
+            now = await asyncio.to_thread(fingerprint, self._source.paths)
+            settled, before = now == before, now
+            if asked or (settled and now != self._seen):
+                self._seen = now
+                await self._load_again()
+
+    async def _wait(self) -> bool:
+        """Until the next look is due; True when somebody asked for it."""
+        try:
+            async with asyncio.timeout(LOOK_EVERY):
+                await self.asked.wait()
+        except TimeoutError:
+            return False
+        self.asked.clear()
+        return True
+
+    async def _load_again(self) -> None:
+        try:
+            plant = await asyncio.to_thread(load, self._source.paths, self._source.node)
+        except TwinBridgeError as error:
+            log.error("edit refused, the old definitions run on", why=str(error))  # noqa: TRY400
+            return
+        known = {(p.subject, p.field, p.message) for p in self._plant.problems}
+        worse = [
+            p
+            for p in plant.problems
+            if not p.warning and (p.subject, p.field, p.message) not in known
+        ]
+        for problem in worse:
+            log.error("edit refused, the old definitions run on", problem=str(problem))
+        if not worse:
+            self._plant = plant
+            await self._take_up(plant)
+            log.info("definitions taken up", devices=len(plant.devices))
+
+
+def load(paths: Sequence[str], node: str | None) -> Plant:
+    """Load and say what is wrong; the good resources run. Raises InvalidDefinition if none is."""
+    plant = load_plant(paths, installed_drivers(), node)
+    for problem in plant.problems:
+        (log.warning if problem.warning else log.error)("definition", problem=str(problem))
+    if not plant.devices and any(not p.warning for p in plant.problems):
+        raise InvalidDefinition("no device can run; see the problems above, or `validate`")
+    return plant
 
 
 def fingerprint(paths: Sequence[str]) -> Fingerprint:

@@ -14,18 +14,18 @@ import structlog
 
 from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.adapters.store_sqlite import SqliteStore, open_store
-from twinbridge.api.plant import Plant, load_plant
+from twinbridge.api.plant import Plant
 from twinbridge.app.agent import Agent
 from twinbridge.app.clock import SystemClock
 from twinbridge.app.machines import Machines
 from twinbridge.app.metrics import REGISTRY
 from twinbridge.app.service import TwinService
 from twinbridge.app.supervise import supervise
-from twinbridge.cli.definitions import edits
+from twinbridge.cli.definitions import Definitions, TakeUp, fingerprint, load
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.cli.edge_metrics import EdgeCollector
-from twinbridge.cli.loops import LoopThread, loop_thread
-from twinbridge.errors import InvalidDefinition, StoreUnavailable, TwinBridgeError
+from twinbridge.cli.loops import loop_thread
+from twinbridge.errors import StoreUnavailable, TwinBridgeError
 from twinbridge.ports import StoredState, TwinStore
 from twinbridge.rest.app import create_app
 from twinbridge.rest.server import serve
@@ -37,7 +37,7 @@ NOT_SAFETY = (
     "TwinBridge protects process and equipment. It is non-safety: no SIL or PL, not an emergency"
     " stop, and it must not be the only layer against injury."
 )
-STOP_WITHIN = 5.0
+STOP_WITHIN = 2.0
 YOUNG_OBJECTS = 10_000
 """Allocations between two looks of the collector; samples live long or not at all."""
 GATHER = 0.02
@@ -57,16 +57,23 @@ class EdgeOptions:
 async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> None:
     """Run until SIGTERM or SIGINT (or `stop`). Raises InvalidDefinition when nothing can run."""
     stop = stop or _stop_on_signals()
-    plant = await asyncio.to_thread(load, options)
+    seen = await asyncio.to_thread(fingerprint, options.paths)
+    plant = await asyncio.to_thread(load, options.paths, options.node)
     node = options.node or _only_node(plant)
     log.info("starting", node=node, devices=len(plant.devices), rules=len(plant.instances))
     log.info(NOT_SAFETY)
-    async with open_store(options.state_dir) as store:
-        with _known_errors_alone():
-            async with _edge(plant, node, store) as edge, _rest(edge, options) as address:
+    with _known_errors_alone():
+        async with open_store(options.state_dir) as store:
+            edge = Edge(plant, store, node)
+            async with (
+                edge.agent_running(),
+                # The address is taken before a machine is touched: a second edge gets no further.
+                _rest(edge, options) as address,
+                edge.machines_running() as take_up,
+            ):
                 log.info("ready", api=address)
-                await _until(stop, edge, options)
-        log.info("stopped")
+                await _until(stop, Definitions(options, plant, seen, take_up))
+    log.info("stopped")
 
 
 @contextmanager
@@ -84,47 +91,59 @@ def _known_errors_alone() -> Iterator[None]:
         raise first from None
 
 
-@dataclass(slots=True)
 class Edge:
-    plant: Plant
-    machines: Machines
-    machine_loop: LoopThread
-    agent: Agent
-    store: TwinStore
+    """The agent on the loop that makes it, the machines on their own; between is only the bus."""
 
-    async def take_up(self, plant: Plant) -> None:
-        """Go on with new definitions; what did not change is not disturbed."""
-        self.plant = plant
-        await self.agent.set_plant(plant.devices, plant.instances, _problems(plant))
-        await self.machine_loop.call(_apply(self.machines, plant))
+    def __init__(self, plant: Plant, store: SqliteStore, node: str) -> None:
+        self._plant = plant
+        self._store = store
+        self._bus = MemoryBus(linger=GATHER)
+        self._clock = SystemClock()
+        self.agent = Agent(store, self._bus, node, self._clock)
+        self.metrics = EdgeCollector(store, self._bus)
 
-
-@asynccontextmanager
-async def _edge(plant: Plant, node: str, store: SqliteStore) -> AsyncIterator[Edge]:
-    """The agent on this loop, the machines on one of their own; between them is only the bus."""
-    bus, clock = MemoryBus(linger=GATHER), SystemClock()
-    agent = Agent(store, bus, node, clock)
-    REGISTRY.register(EdgeCollector(store, bus))
-    stored = await store.load()
-    await agent.restore(stored)
-    await agent.set_plant(plant.devices, plant.instances, _problems(plant))
-    async with loop_thread("machines") as machine_loop, asyncio.TaskGroup() as group:
-        serving = group.create_task(supervise("agent", agent.run, lambda _: None), name="agent")
-        await agent.started.wait()
-        machines = await machine_loop.call(_make(store, bus, clock))
-
-        async def work() -> None:
-            # Made in here: a stop before this task's first step leaves nothing unawaited.
-            await machine_loop.call(_work(machines, stored, plant))
-
-        working = group.create_task(work(), name="machines")
-        try:
-            yield Edge(plant, machines, machine_loop, agent, store)
-        finally:
-            for task in (working, serving):
+    @asynccontextmanager
+    async def agent_running(self) -> AsyncIterator[None]:
+        self._stored = await self._store.load()
+        await self.agent.restore(self._stored)
+        await self._tell_agent(self._plant)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(
+                supervise("agent", self.agent.run, lambda _: None), name="agent"
+            )
+            await self.agent.started.wait()
+            try:
+                yield
+            finally:
                 task.cancel()
-            await asyncio.wait([working, serving])
-            await _drain(machine_loop.call(machines.drain()), agent)
+                await asyncio.wait([task])
+                await _kept(self.agent.drain())
+
+    @asynccontextmanager
+    async def machines_running(self) -> AsyncIterator[TakeUp]:
+        """Yields what takes up new definitions; what did not change is not disturbed."""
+        async with loop_thread("machines") as loop, asyncio.TaskGroup() as group:
+            machines = await loop.call(_make(self._store, self._bus, self._clock))
+
+            async def take_up(plant: Plant) -> None:
+                await self._tell_agent(plant)
+                await loop.call(_apply(machines, plant))
+
+            async def work() -> None:
+                # Made in here: a stop before this task's first step leaves nothing unawaited.
+                await loop.call(_work(machines, self._stored, self._plant))
+
+            task = group.create_task(work(), name="machines")
+            try:
+                yield take_up
+            finally:
+                task.cancel()
+                await asyncio.wait([task])
+                await _kept(loop.call(machines.drain()))
+
+    async def _tell_agent(self, plant: Plant) -> None:
+        problems = {p.subject: str(p) for p in plant.problems if not p.warning}
+        await self.agent.set_plant(plant.devices, plant.instances, problems)
 
 
 async def _make(store: TwinStore, bus: MemoryBus, clock: SystemClock) -> Machines:
@@ -153,11 +172,11 @@ async def _apply(machines: Machines, plant: Plant) -> None:
     machines.apply(plant.devices, plant.instances)
 
 
-async def _drain(machines_drained: Awaitable[None], agent: Agent) -> None:
+async def _kept(drained: Awaitable[None]) -> None:
+    """On a stop, put on disk what is not yet there; not for ever."""
     try:
         async with asyncio.timeout(STOP_WITHIN):
-            await machines_drained
-            await agent.drain()
+            await drained
     except (StoreUnavailable, TimeoutError) as error:
         log.error("not everything could be kept on disk", why=str(error))  # noqa: TRY400
 
@@ -165,58 +184,25 @@ async def _drain(machines_drained: Awaitable[None], agent: Agent) -> None:
 @asynccontextmanager
 async def _rest(edge: Edge, options: EdgeOptions) -> AsyncIterator[str]:
     tokens = Tokens(options.token_file) if options.token_file else None
-    app = create_app(TwinService(edge.agent), tokens=tokens, metrics=REGISTRY)
-    async with serve(app, options.host, options.port) as address:
-        yield str(address)
+    REGISTRY.register(edge.metrics)
+    try:
+        app = create_app(TwinService(edge.agent), tokens=tokens, metrics=REGISTRY)
+        async with serve(app, options.host, options.port) as address:
+            yield str(address)
+    finally:
+        REGISTRY.unregister(edge.metrics)
 
 
-async def _until(stop: asyncio.Event, edge: Edge, options: EdgeOptions) -> None:
+async def _until(stop: asyncio.Event, definitions: Definitions) -> None:
     """Take up edits of the definitions until told to stop."""
-    hup = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hup.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, definitions.asked.set)
     watch = asyncio.create_task(
-        supervise("definitions", lambda: _follow(edge, options, hup), lambda _: None),
-        name="definitions",
+        supervise("definitions", definitions.follow, lambda _: None), name="definitions"
     )
     try:
         await stop.wait()
     finally:
         watch.cancel()
-
-
-async def _follow(edge: Edge, options: EdgeOptions, hup: asyncio.Event) -> None:
-    async for _ in edits(options.paths, hup):
-        try:
-            plant = await asyncio.to_thread(load, options)
-        except TwinBridgeError as error:
-            log.error("edit refused, the old definitions run on", why=str(error))  # noqa: TRY400
-            continue
-        known = {(p.subject, p.field, p.message) for p in edge.plant.problems}
-        new = [
-            p
-            for p in plant.problems
-            if not p.warning and (p.subject, p.field, p.message) not in known
-        ]
-        if new:
-            for problem in new:
-                log.error("edit refused, the old definitions run on", problem=str(problem))
-        else:
-            await edge.take_up(plant)
-            log.info("definitions taken up", devices=len(plant.devices))
-
-
-def load(options: EdgeOptions) -> Plant:
-    """Load and say what is wrong; the good resources run. Raises InvalidDefinition if none is."""
-    plant = load_plant(options.paths, installed_drivers(), options.node)
-    for problem in plant.problems:
-        (log.warning if problem.warning else log.error)("definition", problem=str(problem))
-    if not plant.devices and any(not p.warning for p in plant.problems):
-        raise InvalidDefinition("no device can run; see the problems above, or `validate`")
-    return plant
-
-
-def _problems(plant: Plant) -> dict[str, str]:
-    return {p.subject: str(p) for p in plant.problems if not p.warning}
 
 
 def _only_node(plant: Plant) -> str:
