@@ -6,7 +6,6 @@ SetMode. Times are UTC ns.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 

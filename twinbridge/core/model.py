@@ -177,7 +177,7 @@ def finite(value: Value) -> bool:
 
 
 def same_value(a: Value | None, b: Value | None, tolerance: float = 0.0) -> bool:
-    """Whether desired and reported agree: numbers within tolerance, a bool never equals a number."""
+    """Whether desired and reported agree: numbers by tolerance, a bool equals no number."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     if isinstance(a, int | float) and isinstance(b, int | float):
