@@ -122,7 +122,7 @@ def test_a_half_open_connection_is_silent_and_stays() -> None:
     play(story)
 
 
-def test_delay_and_throttle_hold_back_and_lose_nothing() -> None:
+def test_delay_and_throttle_lose_nothing() -> None:
     async def story(proxy: FaultProxy) -> None:
         proxy.faults.delay, proxy.faults.jitter = 0.02, 0.01
         proxy.faults.throttle = 2000
@@ -130,7 +130,8 @@ def test_delay_and_throttle_hold_back_and_lose_nothing() -> None:
         async with connected(proxy) as client:
             start = loop.time()
             assert await client.ask(bytes(range(100))) == bytes(range(100))
-            assert loop.time() - start >= 0.9 * (2 * 0.02 + 2 * 100 / 2000)
+            # A lower bound only: both ways hold back, but the pieces of the one overlap the other.
+            assert loop.time() - start >= 0.02 + 0.8 * 100 / 2000
 
     play(story)
 

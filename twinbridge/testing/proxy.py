@@ -64,6 +64,7 @@ class FaultProxy:
         self._target = (target_host, target_port)
         self._listener: asyncio.Server | None = None
         self._open: set[_Connection] = set()
+        self._closing = False
 
     @property
     def connections(self) -> int:
@@ -81,6 +82,7 @@ class FaultProxy:
         trace: TracebackType | None,
     ) -> None:
         self.refuse()
+        self._closing = True
         tasks = [connection.task for connection in self._open if connection.task is not None]
         self.cut()
         for task in tasks:
@@ -91,7 +93,7 @@ class FaultProxy:
     async def listen(self) -> None:
         """Accept connections, on the same port as before a `refuse`."""
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
             self.port = self._listener.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
@@ -110,6 +112,11 @@ class FaultProxy:
         for connection in self._open:
             connection.client.write(noise)
 
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Only `__aexit__` cancels this; asyncio before 3.12 reports a cancelled handler as an error.
+        with suppress(asyncio.CancelledError):
+            await self._serve(reader, writer)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         connection = _Connection(writer)
@@ -121,6 +128,9 @@ class FaultProxy:
             await self._forward(reader, connection)
         except* OSError:
             pass  # either side went away: so does the other
+        except* asyncio.CancelledError:
+            if not self._closing:  # asyncio's streams log a handler that ends cancelled
+                raise
         finally:
             connection.abort()
             self._open.discard(connection)
