@@ -64,7 +64,6 @@ class FaultProxy:
         self._target = (target_host, target_port)
         self._listener: asyncio.Server | None = None
         self._open: set[_Connection] = set()
-        self._closing = False
 
     @property
     def connections(self) -> int:
@@ -82,7 +81,6 @@ class FaultProxy:
         trace: TracebackType | None,
     ) -> None:
         self.refuse()
-        self._closing = True
         tasks = [connection.task for connection in self._open if connection.task is not None]
         self.cut()
         for task in tasks:
@@ -113,7 +111,7 @@ class FaultProxy:
             connection.client.write(noise)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # Only `__aexit__` cancels this; asyncio before 3.12 reports a cancelled handler as an error.
+        # Only `__aexit__` cancels this; asyncio before 3.12 logs a cancelled handler as an error.
         with suppress(asyncio.CancelledError):
             await self._serve(reader, writer)
 
@@ -128,9 +126,6 @@ class FaultProxy:
             await self._forward(reader, connection)
         except* OSError:
             pass  # either side went away: so does the other
-        except* asyncio.CancelledError:
-            if not self._closing:  # asyncio's streams log a handler that ends cancelled
-                raise
         finally:
             connection.abort()
             self._open.discard(connection)
