@@ -428,3 +428,38 @@ def test_a_waiting_write_of_a_device_that_is_gone_is_rejected() -> None:
             assert [o.state for o in rig.outcomes()] == [DesiredState.REJECTED]
 
     asyncio.run(scenario())
+
+
+def test_every_value_is_good_again_after_a_silence_that_only_one_request_met() -> None:
+    """The other requests were not even asked meanwhile, and their answers did not change."""
+    slow = a_device(interval=10 * MILLISECOND)
+    points = [replace(p, interval=(n + 1) * 10 * MILLISECOND) for n, p in enumerate(slow.points)]
+
+    async def scenario() -> None:
+        plc = a_plc()
+        async with running({"plc": plc}, [replace(slow, points=tuple(points))]) as rig:
+            device = rig.machines.devices["pump"]
+            await rig.until(lambda: all(s.good for s in device.samples.values()))
+            plc.silent.add("")
+            await rig.until(lambda: not device.connected)
+            plc.silent.clear()
+            await rig.until(lambda: all(s.good for s in device.samples.values()))
+
+    asyncio.run(scenario())
+
+
+def test_a_trip_tries_a_dead_link_every_second_however_long_it_was_dead() -> None:
+    async def scenario() -> None:
+        plc, other = a_plc(), a_plc()
+        plc.reachable = False
+        devices = [a_device(), a_device("hot", plc="other")]
+        rule = overheat(
+            "hot", trip=Trip((Write(PropertyRef("pump", "run"), value=False),), MILLISECOND, 0)
+        )
+        async with running({"plc": plc, "other": other}, devices, [rule]) as rig:
+            worker = next(w for w in rig.machines._workers.values() if "other" not in w.endpoint)
+            other.values["temperature"] = 99.0
+            await rig.until(rig.trip_is(TripState.FAILED))
+            assert max(worker.until_reconnect(wait=4.0) for _ in range(3)) <= 1.0
+
+    asyncio.run(scenario())

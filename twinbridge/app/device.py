@@ -60,7 +60,7 @@ class Device:
     scans: list[Scan] = field(default_factory=list)
     scan_of: dict[str, Scan] = field(default_factory=dict)
     replan: bool = False
-    """The device refused part of a request: its scans must be planned anew."""
+    """Its requests must be planned anew: it refused part of one, or all values must be told."""
     connected: bool = False
     last_contact: int = 0
     told_contact: int = 0

@@ -72,6 +72,8 @@ class Pipeline:
             CONNECTED.dec()
         device.connected = False
         device.message = message
+        # Its other requests may find their answers unchanged; their values are bad all the same.
+        device.replan = True
         for scan in device.scans:
             scan.served = False
         wall = self._clock.wall()

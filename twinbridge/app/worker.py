@@ -24,7 +24,7 @@ from twinbridge.app.metrics import (
 )
 from twinbridge.app.pipeline import Pipeline
 from twinbridge.app.scanning import Schedule, arrange, late
-from twinbridge.app.stop_write import StopWrite
+from twinbridge.app.stop_write import STUBBORN_PAUSE, StopWrite
 from twinbridge.app.supervise import Backoff
 from twinbridge.core.messages import DesiredState
 from twinbridge.core.model import SECOND, PropertyRef, Reason
@@ -157,7 +157,12 @@ class Worker:
                 log.debug("link lost", endpoint=self.endpoint, why=str(error))
                 self.lose_all(error)
             self.recheck()
-            await self._bell.wait(backoff.next())
+            await self._bell.wait(self.until_reconnect(backoff.next()))
+
+    def until_reconnect(self, wait: float) -> float:
+        """Seconds until the link is tried again: a trip that waits for it does not wait longer."""
+        stops = any(stop.waiting for stop in self._mailbox.stops)
+        return min(wait, STUBBORN_PAUSE / SECOND) if stops else wait
 
     async def _serve(self, link: Link, backoff: Backoff) -> None:
         self._arrange(link, fresh=True)
@@ -180,6 +185,7 @@ class Worker:
         self._changed = False
         for device in self._devices.values():
             if fresh or not device.scans:
+                device.replan = False
                 arrange(device, link, self._clock.mono())
         self._fill_schedule()
 
@@ -268,7 +274,7 @@ class Worker:
 
     def _plan_anew(self, device: Device, link: Link) -> None:
         device.replan = False
-        arrange(device, link, self._clock.mono(), served=True)
+        arrange(device, link, self._clock.mono(), served=device.scanned)
         self._fill_schedule()
 
     def _failed(self, scan: Scan, error: DeviceError, asked: int) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pydantic import BaseModel
 
 from twinbridge.core.model import SECOND, Point, PropertySpec, Value
-from twinbridge.errors import LinkLost, NoResponse, WriteRejected
+from twinbridge.errors import DeviceError, LinkLost, NoResponse, WriteRejected
 from twinbridge.ports import UNCHANGED, PlannedRead, Reading, ReadResult
 
 
@@ -74,7 +74,11 @@ class FakeLink:
     async def read(self, request: FakeRequest) -> ReadResult:
         plc = self._plc
         plc.reads += 1
-        await self._answer(request.points[0])
+        try:
+            await self._answer(request.points[0])
+        except DeviceError:
+            request.last.clear()
+            raise
         changed = [
             Reading(p, plc.values[_bound(p).key])
             for p in request.points
