@@ -102,7 +102,7 @@ class Machines:
     ) -> None:
         """The first `apply`, with what stood on disk: modes, latches, standing alarms."""
         self._modes = {rule: Mode(mode) for rule, mode in stored.modes.items()}
-        instances = [_with_mode(i, self._modes.get(i.rule)) for i in rules]
+        instances = self._with_modes(rules)
         self._take_devices(devices)
         if stored.readable:
             self._desk.restore(stored.alarms)
@@ -121,7 +121,7 @@ class Machines:
         """Take up new definitions. What did not change goes on undisturbed."""
         self._take_devices(devices)
         self._desk.rebind()
-        self._take_rules([_with_mode(i, self._modes.get(i.rule)) for i in rules])
+        self._take_rules(self._with_modes(rules))
         self._index_rules()
         for device in self._devices.values():
             self._bind(device)
@@ -178,6 +178,17 @@ class Machines:
                 self._runners[key].start(latched=self._desk.tripped(key))
             else:
                 self._runners[key].go_on()
+
+    def _with_modes(self, instances: Iterable[RuleInstance]) -> list[RuleInstance]:
+        """A mode set by a person outlives restarts and outranks the resource's; it is said."""
+        found = []
+        for instance in instances:
+            mode = self._modes.get(instance.rule, instance.mode)
+            if mode is not instance.mode:
+                said = f"{instance.mode} in its resource"
+                log.warning("rule has a mode set by hand", rule=instance.id, mode=mode, but=said)
+            found.append(replace(instance, mode=mode))
+        return found
 
     def _index_rules(self) -> None:
         watchers: dict[PropertyRef, list[Watcher]] = {}
@@ -297,11 +308,6 @@ def _connection(spec: DeviceSpec) -> BaseModel:
     if not isinstance(spec.connection, BaseModel):
         raise TypeError(f"{spec.name}: its connection has not been validated by its driver")
     return spec.connection
-
-
-def _with_mode(instance: RuleInstance, mode: Mode | None) -> RuleInstance:
-    """A mode set by a person outlives restarts and outranks the resource's."""
-    return instance if mode is None else replace(instance, mode=mode)
 
 
 def _refs(device: Device) -> Iterable[PropertyRef]:
