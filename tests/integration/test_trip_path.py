@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from rig import PUMP, a_device, a_plc, a_property, overheat, running
 
+from twinbridge.app.clock import SystemClock
 from twinbridge.core.alarm import TripState
-from twinbridge.core.messages import DesiredState, ResetTrip, SetMode
+from twinbridge.core.messages import Desire, DesiredState, ResetTrip, SetMode
 from twinbridge.core.model import (
     MILLISECOND,
     Access,
@@ -461,5 +462,29 @@ def test_a_trip_tries_a_dead_link_every_second_however_long_it_was_dead() -> Non
             other.values["temperature"] = 99.0
             await rig.until(rig.trip_is(TripState.FAILED))
             assert max(worker.until_reconnect(wait=4.0) for _ in range(3)) <= 1.0
+
+    asyncio.run(scenario())
+
+
+def test_a_command_that_expires_while_it_waits_for_the_first_scan_is_not_written() -> None:
+    class SteppedClock(SystemClock):
+        ahead = 0
+
+        def mono(self) -> int:
+            return super().mono() + self.ahead
+
+    async def scenario() -> None:
+        plc, clock = a_plc(), SteppedClock()
+        plc.gate = asyncio.Event()
+        async with running({"plc": plc}, clock=clock) as rig:
+            wall = clock.wall()
+            desire = Desire("pump", "speed", 7, 1, "test", wall, wall + 10 * SECOND, clock.mono())
+            await rig.machines.handle(desire)
+            await rig.until(lambda: plc.reads)
+            clock.ahead = 20 * SECOND
+            plc.gate.set()
+            await rig.until(rig.outcomes)
+            assert rig.outcomes()[0].state is DesiredState.EXPIRED
+            assert plc.writes == []
 
     asyncio.run(scenario())
