@@ -14,6 +14,7 @@ from twinbridge.core.alarm import TripState
 from twinbridge.core.messages import Desire, DesiredState, ResetTrip, SetMode
 from twinbridge.core.model import (
     MILLISECOND,
+    SECOND,
     Access,
     Feedback,
     PropertyRef,
