@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from twinbridge.app.metrics import REGISTRY
+
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
     path
@@ -14,6 +16,7 @@ DOCUMENTS = sorted(
     for path in (place.glob("*.md") if place == ROOT else place.rglob("*.md"))
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)[^)]*\)")
+COLLECTED = re.compile(r"(Counter|Gauge)MetricFamily\(\s*\"(\w+)\"")
 EXAMPLE = re.compile(r"<!-- example: pump.yaml -->\n```yaml\n(.*?)```", re.DOTALL)
 
 
@@ -37,3 +40,24 @@ def test_the_documents_make_no_safety_claim(document: str) -> None:
     text = " ".join((ROOT / document).read_text().replace(">", " ").split())
     for said in ("non-safety", "no SIL or PL claim", "not be the only layer against injury"):
         assert said in text
+
+
+def test_every_page_is_linked_from_the_index() -> None:
+    docs = ROOT / "docs"
+    linked = {(docs / link).resolve() for link in LINK.findall((docs / "index.md").read_text())}
+    assert set(docs.rglob("*.md")) - linked - {docs / "index.md"} == set()
+
+
+def test_every_metric_is_in_the_reference_and_no_other() -> None:
+    counted = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in REGISTRY.collect()
+    }
+    source = (ROOT / "twinbridge/cli/edge_metrics.py").read_text()
+    collected = {
+        f"{name}_total" if kind == "Counter" else name for kind, name in COLLECTED.findall(source)
+    }
+    assert collected
+    reference = (ROOT / "docs/reference/metrics.md").read_text()
+    told = re.findall(r"^\| `(\w+)`", reference, re.MULTILINE)
+    assert sorted(told) == sorted(counted | collected)
