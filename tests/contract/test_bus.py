@@ -8,7 +8,7 @@ import pytest
 
 from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.errors import Unreachable
-from twinbridge.testing.bus_contract import RESET, BusContract, samples
+from twinbridge.testing.bus_contract import NEVER_LOST, RESET, BusContract, samples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -62,5 +62,21 @@ def test_a_request_that_nobody_serves_is_refused() -> None:
     async def story() -> None:
         with pytest.raises(Unreachable, match="serves"):
             await MemoryBus().request(RESET)
+
+    asyncio.run(story())
+
+
+def test_samples_gather_and_other_news_does_not_wait() -> None:
+    async def story() -> None:
+        bus = MemoryBus(linger=3600)
+        reader = bus.subscribe()
+        waiting = asyncio.ensure_future(anext(reader))
+        await asyncio.sleep(0)
+        bus.publish(samples(1))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        bus.publish(NEVER_LOST[0])
+        async with asyncio.timeout(30):
+            assert await waiting == [samples(1), NEVER_LOST[0]]
 
     asyncio.run(story())

@@ -489,3 +489,17 @@ def test_a_command_that_expires_while_it_waits_for_the_first_scan_is_not_written
             assert plc.writes == []
 
     asyncio.run(scenario())
+
+
+def test_a_trip_watches_over_a_device_that_was_gone_for_a_while() -> None:
+    async def scenario() -> None:
+        plc = a_plc()
+        async with running({"plc": plc}, rules=[overheat()]) as rig:
+            plc.values["temperature"] = 90.0
+            await rig.until(rig.trip_is(TripState.VERIFIED))
+            rig.machines.apply({}, [])
+            rig.machines.apply({"pump": a_device()}, [overheat()])
+            plc.values.update(temperature=20.0, run=True)
+            await rig.until(lambda: plc.values["run"] is False)
+
+    asyncio.run(scenario())

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from typing_extensions import override
 
-from twinbridge.core.messages import Event, Request, Samples
+from twinbridge.core.messages import Contact, Event, Request, Samples
 from twinbridge.core.model import Sample
 from twinbridge.errors import Unreachable
 from twinbridge.ports import Bus
@@ -35,7 +35,9 @@ class Subscription(AsyncIterator[Sequence[Event]]):
         self._patience = limit
         self._queue: list[Event] = []
         self._lock = threading.Lock()
+        self._urgent = False
         self._wake: asyncio.Future[None] | None = None
+        self._hurry: asyncio.Future[None] | None = None
 
     @override
     async def __anext__(self) -> Sequence[Event]:
@@ -44,16 +46,30 @@ class Subscription(AsyncIterator[Sequence[Event]]):
             if self._wake is not None:
                 try:
                     await self._wake
-                    await asyncio.sleep(self._linger)
+                    await self._gather()
                 finally:
-                    self._wake = None
+                    self._wake = self._hurry = None
         return batch
+
+    async def _gather(self) -> None:
+        """Let more come, for `linger` seconds or until something urgent has."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._urgent or not self._linger:
+                return
+            self._hurry = loop.create_future()
+        timer = loop.call_later(self._linger, _set, self._hurry)
+        try:
+            await self._hurry
+        finally:
+            timer.cancel()
 
     def _take(self) -> list[Event]:
         """What waits; if nothing does, the next `put` will wake this reader's loop."""
         with self._lock:
             batch, self._queue = self._queue, []
             self._patience = self._limit
+            self._urgent = False
             if not batch:
                 self._wake = asyncio.get_running_loop().create_future()
         return batch
@@ -65,8 +81,11 @@ class Subscription(AsyncIterator[Sequence[Event]]):
             if len(self._queue) > self._patience:
                 self._coalesce()
             if len(self._queue) == 1 and self._wake is not None:
-                with suppress(RuntimeError):  # the reader's loop is closed
-                    self._wake.get_loop().call_soon_threadsafe(_set, self._wake)
+                _ring(self._wake)
+            if not self._urgent and not isinstance(event, Samples | Contact):
+                self._urgent = True
+                if self._hurry is not None:
+                    _ring(self._hurry)
 
     def _coalesce(self) -> None:
         """Keep of each property the newest sample, and all that is no sample, in order."""
@@ -92,7 +111,7 @@ class Subscription(AsyncIterator[Sequence[Event]]):
 
 
 class MemoryBus(Bus):
-    """`linger`: seconds that a reader lets events gather once the first has come."""
+    """`linger`: seconds that a reader lets samples gather; other news does not wait."""
 
     def __init__(self, *, queue_limit: int = QUEUE_LIMIT, linger: float = 0.0) -> None:
         self._limit = queue_limit
@@ -146,6 +165,11 @@ class MemoryBus(Bus):
 
     def _forget(self, gone: weakref.ref[Subscription]) -> None:
         self._subscriptions = [ref for ref in self._subscriptions if ref is not gone]
+
+
+def _ring(waiting: asyncio.Future[None]) -> None:
+    with suppress(RuntimeError):  # the reader's loop is closed
+        waiting.get_loop().call_soon_threadsafe(_set, waiting)
 
 
 def _set(waiting: asyncio.Future[None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import structlog
@@ -28,6 +28,7 @@ from twinbridge.app.standing_trip import StandingTrip
 from twinbridge.app.stop_write import StopWrite
 from twinbridge.core.alarm import Alarm, TripState
 from twinbridge.core.messages import Acknowledge, ResetTrip, Shelve
+from twinbridge.core.model import Point
 from twinbridge.core.rule import RuleInstance, Severity, Trip, Write
 from twinbridge.core.rules import Effect
 from twinbridge.errors import InvalidInput, ResetRefused, UnknownName
@@ -86,10 +87,17 @@ class AlarmDesk:
     def rebind(self) -> None:
         """After a reload: trips hold the devices as they are now defined."""
         for key, trip in list(self._trips.items()):
-            if any(self._devices.get(stop.device.name) is not stop.device for stop in trip.stops):
+            if {stop.point for stop in trip.stops} != set(self._held_points(trip.alarm)):
                 trip.release()
                 self._interlock.release(trip.alarm.id)
                 self._resume(self._alarms.get(key, trip.alarm))
+
+    def _held_points(self, alarm: Alarm) -> Iterator[Point]:
+        """What the trip holds, as far as it is served now."""
+        for name, held, _ in alarm.holds:
+            device = self._devices.get(name)
+            if device is not None and held in device.points:
+                yield device.points[held]
 
     def _resume(self, alarm: Alarm) -> None:
         trip = self._stand(alarm, Trip(writes=held_writes(alarm)), detected=0)

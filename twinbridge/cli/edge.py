@@ -40,8 +40,8 @@ NOT_SAFETY = (
 STOP_WITHIN = 2.0
 YOUNG_OBJECTS = 10_000
 """Allocations between two looks of the collector; samples live long or not at all."""
-GATHER = 0.02
-"""Seconds that news of the machines gathers before the agent takes it, all at once."""
+GATHER = 0.05
+"""Seconds that samples gather before the agent takes them all at once; alarms do not wait."""
 
 
 @dataclass(frozen=True, slots=True)
