@@ -52,8 +52,8 @@ class Definitions:
             now = await asyncio.to_thread(fingerprint, self._source.paths)
             settled, before = now == before, now
             if asked or (settled and now != self._seen):
-                self._seen = now
                 await self._load_again()
+                self._seen = now
 
     async def _wait(self) -> bool:
         """Until the next look is due; True when somebody asked for it."""
