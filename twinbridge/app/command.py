@@ -10,8 +10,8 @@ from twinbridge.app.device import Device
 from twinbridge.app.interlock import Interlock
 from twinbridge.app.pipeline import Pipeline
 from twinbridge.core.messages import Desire, DesiredState, Outcome
-from twinbridge.core.model import MILLISECOND, Point, Value, same_value
-from twinbridge.core.twin import expired
+from twinbridge.core.model import MILLISECOND, Point, Value
+from twinbridge.core.twin import expired, satisfied
 from twinbridge.errors import DeviceBusy, DeviceError, DeviceFault, NoResponse, WriteRejected
 from twinbridge.ports import Link
 
@@ -83,7 +83,7 @@ class Command:
             await pipeline.read(scan, link)
         sample = self.device.samples[spec.name]
         now = clock.mono()
-        if sample.good and same_value(sample.value, self.desire.value, spec.tolerance):
+        if satisfied(spec, self.desire.value, sample):
             self.finish(DesiredState.APPLIED, "", clock)
         elif now < self.deadline:
             self.due = now + READ_BACK_PAUSE

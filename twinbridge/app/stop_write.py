@@ -15,7 +15,8 @@ from typing import Protocol
 from twinbridge.app.clock import Clock
 from twinbridge.app.device import Device
 from twinbridge.app.pipeline import Pipeline
-from twinbridge.core.model import MILLISECOND, SECOND, Point, Value, same_value
+from twinbridge.core.model import MILLISECOND, SECOND, Point, Value
+from twinbridge.core.twin import satisfied
 from twinbridge.errors import DeviceError
 from twinbridge.ports import Link
 
@@ -126,11 +127,7 @@ class StopWrite:
 
     def _proven(self) -> bool:
         samples = self.device.samples
-        return all(
-            samples[p.spec.name].good
-            and same_value(samples[p.spec.name].value, value, p.spec.tolerance)
-            for p, value in self.proofs()
-        )
+        return all(satisfied(p.spec, value, samples[p.spec.name]) for p, value in self.proofs())
 
     def _seen(self) -> str:
         return ", ".join(

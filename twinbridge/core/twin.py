@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from twinbridge.core.messages import DesiredState
 from twinbridge.core.model import (
     PropertySpec,
     Quality,
@@ -126,21 +125,6 @@ def expired(
     if accepted_mono:
         return mono - accepted_mono >= valid_until - accepted
     return not accepted <= wall < valid_until
-
-
-_NEXT: dict[DesiredState, frozenset[DesiredState]] = {
-    DesiredState.PENDING: frozenset(DesiredState) - {DesiredState.PENDING},
-    # Written again on reconnect, undone by a trip, or replaced.
-    DesiredState.APPLIED: frozenset({DesiredState.PENDING, DesiredState.OVERRIDDEN}),
-}
-
-
-def may_become(state: DesiredState, new: DesiredState) -> bool:
-    """Whether `new` may follow in the life of one version.
-
-    Rejected, expired, blocked and overridden are final: only a new version is tried again.
-    """
-    return new in _NEXT.get(state, frozenset())
 
 
 def satisfied(spec: PropertySpec, desired: Value, sample: Sample) -> bool:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twinbridge.core.messages import DesiredState
 from twinbridge.core.model import (
     NOT_READ,
     Access,
@@ -19,7 +18,7 @@ from twinbridge.core.model import (
     Value,
     ValueType,
 )
-from twinbridge.core.twin import check_desired, expired, lose, may_become, report, satisfied
+from twinbridge.core.twin import check_desired, expired, lose, report, satisfied
 from twinbridge.errors import InvalidDesired
 
 SPEED = PropertySpec(
@@ -136,17 +135,6 @@ def test_within_one_boot_only_the_monotonic_age_counts(
 def test_across_a_restart_doubt_counts_against_the_value(wall: int, late: bool) -> None:  # noqa: FBT001 - the test's case
     assert expired(1000, 1100, 0, wall, 5) is late
     assert not expired(1000, None, 0, wall, 5)
-
-
-@given(st.lists(st.sampled_from(DesiredState), max_size=12))
-def test_what_expired_is_never_applied(news: list[DesiredState]) -> None:
-    state, seen = DesiredState.PENDING, [DesiredState.PENDING]
-    for new in news:
-        if may_become(state, new):
-            state = new
-            seen.append(new)
-    for final in (DesiredState.EXPIRED, DesiredState.REJECTED, DesiredState.BLOCKED):
-        assert final not in seen[:-1]
 
 
 def test_only_a_good_reading_within_tolerance_satisfies() -> None:
