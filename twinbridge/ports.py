@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel
 
@@ -16,10 +16,15 @@ from twinbridge.api.driver_models import DriverModels
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit, Event, Request
 from twinbridge.core.model import Point, Quality, Reason, Sample, Value
+from twinbridge.errors import DeviceError
 
 
 class Reading(NamedTuple):
-    """What a driver says of one point. `source_time` is UTC ns, or None: the time of receipt."""
+    """What a driver says of one point.
+
+    `source_time` is UTC ns as the device gave it, or None: the time of receipt. `message` says
+    of a value that is not good what a person needs to know of it.
+    """
 
     point: Point
     value: Value | None
@@ -34,6 +39,13 @@ class ReadRequest(Protocol):
 
     @property
     def points(self) -> Sequence[Point]: ...
+
+    @property
+    def pushed(self) -> bool:
+        """Whether the device tells these values by itself: `PushLink.samples` answers it.
+
+        Such a request is not polled; `read` is asked of it only to see what a write has done.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +74,57 @@ class Link(Protocol):
         """Arrange points into as few requests as the device allows; pure, no I/O."""
 
     async def read(self, request: ReadRequest) -> ReadResult:
-        """Do one request. A refused point becomes a bad Reading, never an exception."""
+        """Do one request. A refused point becomes a bad Reading, never an exception.
+
+        Of a pushed request: what the device says of it now, or, where it cannot be asked, what
+        it last said.
+        """
 
     async def write(self, point: Point, value: Value) -> None:
         """Write one point; returns once the device has acknowledged. Never retries a pulse."""
+
+
+class Push(NamedTuple):
+    """What came by itself for a pushed request: an answer as `read` gives it, or its failure.
+
+    As with a read, a point of the request that is not in `readings` is thereby confirmed:
+    unchanged and good. Several readings of one point come in the order in which it had them.
+    A DeviceError says that the request's device is lost; the next answer says that it is back.
+    """
+
+    request: ReadRequest
+    result: ReadResult | DeviceError
+
+
+class PushLink(Link, Protocol):
+    """A link whose device speaks by itself: subscriptions, messages.
+
+    `plan` marks what is pushed. A part that the device will not push is answered with `replan`
+    set, and the next `plan` has it polled.
+    """
+
+    def follow(self, requests: Sequence[ReadRequest]) -> None:
+        """Push these planned requests from now on, in place of those followed before; no I/O.
+
+        Each of them is answered soon, if only with what is bad: a device takes no writes before
+        all its requests were answered once.
+        """
+
+    def samples(self) -> AsyncIterator[Sequence[Push]]:
+        """What comes, in batches, in order; consumed by one task while another calls the rest.
+
+        Values that stay the same are confirmed at least once a second (or once per interval of
+        the points, if that is longer) for as long as they are known to be current. Raises
+        LinkLost when the connection ends, or is silent for longer than it may be.
+        """
+
+
+@runtime_checkable
+class Cautious(Protocol):
+    """A link that knows of trouble to come, such as a certificate that soon expires."""
+
+    def cautions(self) -> Mapping[str, str]:
+        """By a short name (`certificate-expiry`): what will happen when, for a person to read."""
 
 
 class PlannedRead(NamedTuple):

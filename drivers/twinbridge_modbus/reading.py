@@ -103,6 +103,7 @@ class ModbusRead:
         "points",
         "queries",
     )
+    pushed = False
 
     def __init__(self, block: Block) -> None:
         self.block = block

@@ -37,7 +37,7 @@ def chunks(batches: Iterable[Batch]) -> Iterator[Chunk]:
         first = min(sample.source_time for _, sample in recorded)
         last = max(sample.source_time for _, sample in recorded)
         columns: dict[str, list[object]] = {}
-        for name, (value, quality, _, source_time, _) in recorded:
+        for name, (value, quality, _, source_time, *_) in recorded:
             column = columns.setdefault(name, [])
             column += (source_time - first, value, _CODES[quality])
         body = zlib.compress(dumps(columns), 1)

@@ -285,7 +285,7 @@ class DeviceCompiler:
                 self._found.add(part.document, part.subject, ("spec", "connection"), message)
                 continue
             ref = PropertyRef(device.metadata.name, name)
-            points.append(Point(ref, known.spec, bound, interval))
+            points.append(Point(ref, known.spec, bound, interval, urgent=name in trip_inputs))
         return points
 
     def _desired(
@@ -377,6 +377,7 @@ def _spec(given: Property) -> PropertySpec:
         maximum=given.maximum,
         tolerance=given.tolerance,
         reapply=given.on_reconnect == "Reapply",
+        read_back_within=given.read_back_within,
         pulse=bool(given.pulse),
         feedback=Feedback(feedback.property, feedback.equals, feedback.within)
         if feedback

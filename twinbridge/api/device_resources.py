@@ -103,6 +103,12 @@ class Property(Model):
     feedback: FeedbackBlock | None = Field(
         default=None, description="What shows independently that a written stop took effect."
     )
+    read_back_within: Duration = Field(
+        default="1s",
+        validate_default=True,
+        gt=0,
+        description="How long the device may take to report a value that was written.",
+    )
     report: Report = Field(default_factory=Report, description="Which changes are reported.")
     poll: PropertyPoll | None = Field(default=None, description="How often it is read.")
 

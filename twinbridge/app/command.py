@@ -15,8 +15,6 @@ from twinbridge.core.twin import expired, satisfied
 from twinbridge.errors import DeviceBusy, DeviceError, DeviceFault, NoResponse, WriteRejected
 from twinbridge.ports import Link
 
-READ_BACK_WITHIN = 1000 * MILLISECOND
-"""How long a written property may take to report the value."""
 READ_BACK_PAUSE = 50 * MILLISECOND
 RETRY_PAUSE = 500 * MILLISECOND
 
@@ -75,7 +73,7 @@ class Command:
             self.finish(DesiredState.APPLIED, "acknowledged; not read back", clock)
             return
         self.due = clock.mono()
-        self.deadline = self.due + READ_BACK_WITHIN
+        self.deadline = self.due + spec.read_back_within
 
     async def _read_back(self, link: Link, pipeline: Pipeline, clock: Clock) -> None:
         spec = self.point.spec

@@ -66,6 +66,8 @@ class Sample(NamedTuple):
     reason: Reason
     source_time: int
     seq: int
+    detail: str = ""
+    """What a person needs to know of a value that is not good, e.g. `BadNodeIdUnknown`."""
 
     @property
     def good(self) -> bool:
@@ -122,6 +124,8 @@ class PropertySpec:
     reapply: bool = False
     pulse: bool = False
     feedback: Feedback | None = None
+    read_back_within: int = SECOND
+    """How long a written property may take to report the value, ns."""
     report: ReportPolicy = field(default_factory=ReportPolicy)
 
 
@@ -138,6 +142,8 @@ class Point:
     address: object
     interval: int
     """Scan interval in nanoseconds; inputs of trips have the device's trip interval."""
+    urgent: bool = False
+    """An input of a rule with a trip: told at once, never gathered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,7 @@ class FakePlc:
 class FakeRequest:
     points: Sequence[Point]
     last: dict[Point, Value] = field(default_factory=dict)
+    pushed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
