@@ -54,10 +54,16 @@ class ReadResult:
 
     A point of the request that is not in `readings` is thereby confirmed: unchanged and good.
     `replan` asks for `plan()` to be called again, since the device refused part of the request.
+
+    Readings with a source time are taken in its order: an older one than the last is a replay
+    and dropped. `current` says that the device gives its values of this moment, so that only a
+    slightly older one is (an answer that another has overtaken), and a clock that was set back
+    does not silence the device.
     """
 
     readings: Sequence[Reading] = ()
     replan: bool = False
+    current: bool = False
 
 
 UNCHANGED = ReadResult()

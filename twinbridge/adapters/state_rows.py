@@ -60,8 +60,8 @@ def reported_body(samples: Mapping[str, Sample]) -> bytes:
 
 def reported_from(body: bytes) -> dict[str, Sample]:
     return {
-        name: Sample(value, Quality(quality), Reason(reason), source_time, seq)
-        for name, (value, quality, reason, source_time, seq) in loads(body).items()
+        name: Sample(value, Quality(quality), Reason(reason), source_time, seq, *detail)
+        for name, (value, quality, reason, source_time, seq, *detail) in loads(body).items()
     }
 
 

@@ -132,6 +132,8 @@ def reported_view(sample: Sample) -> Json:
     }
     if sample.reason is not Reason.NONE:
         view["reason"] = sample.reason.value
+    if sample.detail:
+        view["message"] = sample.detail
     return view
 
 

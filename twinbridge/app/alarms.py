@@ -64,6 +64,7 @@ class AlarmDesk:
         self._alarms: dict[str, Alarm] = {}
         self._trips: dict[str, StandingTrip] = {}
         self._resumed: list[StandingTrip] = []
+        self._cautioned: dict[str, frozenset[str]] = {}
 
     @property
     def trips(self) -> Iterable[StandingTrip]:
@@ -148,6 +149,18 @@ class AlarmDesk:
                 self._side_alarm(instance, INPUTS, "its inputs are bad or stale")
             elif effect is Effect.BAD_CLEAR:
                 self.clear(side_instance(instance, INPUTS))
+
+    def caution(self, device: str, standing: Mapping[str, str]) -> None:
+        """What a device's link warns of: an alarm each, cleared when it warns no more."""
+        for name, message in standing.items():
+            alarm = self._alarms.get(f"{name}:{device}")
+            if alarm is None or not alarm.active:
+                at = self._clock.wall()
+                identity = occurrence_id(name, device, at)
+                self._put(Alarm(identity, name, device, Severity.HIGH, message, at))
+        for name in self._cautioned.get(device, frozenset()) - standing.keys():
+            self.clear(f"{name}:{device}")
+        self._cautioned[device] = frozenset(standing)
 
     async def reset(self, request: ResetTrip, runners: Mapping[str, RuleRunner]) -> None:
         """Release a trip or latched alarm; it starts nothing.

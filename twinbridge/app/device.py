@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from twinbridge.app.storm import StormGate
 from twinbridge.core.model import NOT_READ, DeviceSpec, Point, PropertyRef, Sample
 from twinbridge.ports import ReadRequest
 
@@ -38,6 +39,11 @@ class Scan:
     every_sample: tuple[Watcher, ...] = ()
     """Who wants to see unchanged values as well (rates of change)."""
 
+    @property
+    def pushed(self) -> bool:
+        """Whether the device answers it by itself; it is never due."""
+        return self.request.pushed
+
 
 @dataclass(slots=True, eq=False)
 class Station:
@@ -59,6 +65,8 @@ class Device:
     rate_watchers: dict[str, tuple[Watcher, ...]] = field(default_factory=dict)
     scans: list[Scan] = field(default_factory=list)
     scan_of: dict[str, Scan] = field(default_factory=dict)
+    gate: StormGate | None = None
+    """What a device that speaks by itself may tell; None for one that is only asked."""
     replan: bool = False
     """Its requests must be planned anew: it refused part of one, or all values must be told."""
     connected: bool = False
@@ -83,6 +91,9 @@ class Device:
     def take_scans(self, scans: list[Scan]) -> None:
         self.scans = scans
         self.scan_of = {p.spec.name: scan for scan in scans for p in scan.request.points}
+        pushed = [p for scan in scans if scan.pushed for p in scan.request.points]
+        if self.gate is None and pushed:
+            self.gate = StormGate(pushed)
         self._bind_rates()
 
     def watch(

@@ -36,6 +36,9 @@ from twinbridge.ports import Bus, Driver, StoredState, TwinStore
 
 log = structlog.get_logger()
 
+CAUTIONS_EVERY = 5.0
+"""Seconds between questions to the links about trouble to come."""
+
 
 class Machines:
     """Owns the links of this process. Use `async with`; then `apply` definitions.
@@ -82,6 +85,9 @@ class Machines:
                 group.create_task(self._supervised("journal", self._journal.run), name="journal")
                 group.create_task(
                     self._supervised("contacts", self._tell_contacts), name="contacts"
+                )
+                group.create_task(
+                    self._supervised("cautions", self._tell_cautions), name="cautions"
                 )
                 ready.set()
         finally:
@@ -282,6 +288,16 @@ class Machines:
         while True:
             self._pipeline.tell_contacts(self._devices.values())
             await asyncio.sleep(1.0)
+
+    async def _tell_cautions(self) -> None:
+        """A link's trouble to come is an alarm of the first device behind it."""
+        while True:
+            for worker in self._workers.values():
+                device = next(iter(worker.devices), None)
+                cautions = worker.cautions()
+                if device is not None and cautions is not None:
+                    self._desk.caution(device.name, cautions)
+            await asyncio.sleep(CAUTIONS_EVERY)
 
     def _served(self, name: str) -> Served | None:
         device = self._devices.get(name)

@@ -29,6 +29,16 @@ ERRORS = Counter(
     "twinbridge_poll_errors_total", "Failed requests by kind.", ["kind"], registry=REGISTRY
 )
 SAMPLES = Counter("twinbridge_samples_total", "Changed samples.", registry=REGISTRY)
+SAMPLES_LATE = Counter(
+    "twinbridge_samples_late_total",
+    "Readings dropped because the device had given a newer one before.",
+    registry=REGISTRY,
+)
+SAMPLES_COALESCED = Counter(
+    "twinbridge_samples_coalesced_total",
+    "Samples of a storm that were replaced by a newer one before they were told.",
+    registry=REGISTRY,
+)
 DETECT_TO_WRITE = Histogram(
     "twinbridge_trip_detect_to_write_seconds",
     "From the sample that fires a trip to its write being handed to the socket.",

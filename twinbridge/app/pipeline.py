@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 
 from twinbridge.app.clock import Clock
 from twinbridge.app.device import Device, Scan, Watcher
-from twinbridge.app.metrics import CONNECTED, SAMPLES
+from twinbridge.app.metrics import CONNECTED, SAMPLES, SAMPLES_LATE
+from twinbridge.app.storm import Named, StormGate
 from twinbridge.core.messages import Contact, Samples
-from twinbridge.core.model import PropertyRef, Quality, Reason, Sample
-from twinbridge.core.twin import lose, report
-from twinbridge.ports import UNCHANGED, Bus, Link, Reading
+from twinbridge.core.model import SECOND, PropertyRef, Quality, Reason
+from twinbridge.core.twin import late, lose, report
+from twinbridge.ports import UNCHANGED, Bus, Link, ReadResult
+
+OVERTAKEN = 10 * SECOND
+"""An answer of this moment that is older than the last one by up to this was overtaken by it."""
 
 
 class Pipeline:
@@ -28,39 +33,82 @@ class Pipeline:
         another request would leave the scan comparing with an older answer, and a machine that
         starts again right after it would look unchanged for ever.
         """
-        result = await link.read(scan.request)
+        self.take(scan, await link.read(scan.request))
+
+    def take(self, scan: Scan, result: ReadResult) -> None:
+        """Take the answer to a request, whether it was asked for or came by itself."""
         now = self._clock.mono()
         scan.served = True
         scan.last_good = now
-        scan.device.replan = scan.device.replan or result.replan
-        self._contact(scan.device)
-        wall = self._clock.wall() if scan.every_sample else 0
+        device = scan.device
+        device.replan = device.replan or result.replan
+        self._contact(device)
+        wall = self._clock.wall()
         if result is not UNCHANGED:
-            self._take(scan.device, result.readings, now)
+            changed = self._changes(device, result, wall, now)
+            if changed:
+                self._tell(device, changed, now)
         if scan.every_sample:
             self._repeat_unchanged(scan, wall, now)
 
-    def _take(self, device: Device, readings: Sequence[Reading], now: int) -> None:
-        """Turn readings into samples; show the changed ones to their watchers, then the bus."""
+    def _changes(self, device: Device, result: ReadResult, wall: int, now: int) -> list[Named]:
+        """Turn readings into samples and show the changed ones to their watchers.
+
+        What was read together is judged together. A second reading of a property is of another
+        moment: what came before it is judged first.
+        """
         samples = device.samples
-        wall = self._clock.wall()
+        watchers = device.watchers
         seq = self._seq
-        changed: list[tuple[str, Sample]] = []
-        for point, value, quality, reason, _, source_time in readings:
+        changed: list[Named] = []
+        shown = 0
+        pending: set[str] = set()
+        for point, value, quality, reason, detail, source_time in result.readings:
             spec = point.spec
             name = spec.name
-            sample = report(
-                samples[name], spec, value, quality, reason, source_time or wall, seq + 1
-            )
-            if sample is not None:
-                seq += 1
-                samples[name] = sample
-                changed.append((name, sample))
+            previous = samples[name]
+            if source_time is None:
+                source_time = wall  # noqa: PLW2901 - the device gave none
+            elif source_time < previous.source_time and late(
+                previous, source_time, OVERTAKEN if result.current else None
+            ):
+                SAMPLES_LATE.inc()
+                continue
+            sample = report(previous, spec, value, quality, reason, source_time, seq + 1, detail)
+            if sample is None:
+                if source_time > previous.source_time and previous.good:
+                    samples[name] = previous._replace(source_time=source_time)
+                continue
+            if name in pending:
+                self._show(device, changed[shown:], now)
+                shown = len(changed)
+                pending.clear()
+            seq += 1
+            samples[name] = sample
+            changed.append((name, sample))
+            if name in watchers:
+                pending.add(name)
         self._seq = seq
+        if watchers:
+            self._show(device, changed[shown:], now)
+        return changed
+
+    def _tell(self, device: Device, changed: Sequence[Named], now: int) -> None:
+        """Publish samples; those of a storm are gathered."""
+        SAMPLES.inc(len(changed))
+        gate = device.gate
+        if gate is not None:
+            held = bool(gate.held)
+            changed = gate.admit(changed, now)
+            if gate.held and not held:
+                wait = gate.release_in(now) / SECOND
+                asyncio.get_running_loop().call_later(wait, self._release, device, gate)
         if changed:
-            self._show(device, changed, now)
-            SAMPLES.inc(len(changed))
             self._bus.publish(Samples(device.spec.name, tuple(changed)))
+
+    def _release(self, device: Device, gate: StormGate) -> None:
+        if held := gate.release():
+            self._bus.publish(Samples(device.spec.name, tuple(held)))
 
     def lose(
         self, device: Device, message: str, now: int, reason: Reason = Reason.COMM_LOST
@@ -78,7 +126,7 @@ class Pipeline:
             scan.served = False
         wall = self._clock.wall()
         self._bus.publish(Contact(device.name, connected=False, at=wall, message=message))
-        self._degrade(device, reason, now)
+        self._degrade(device, reason, message, now)
 
     def tell_contacts(self, devices: Iterable[Device]) -> None:
         """Called about once a second: say of each device that answers when it last did."""
@@ -96,23 +144,24 @@ class Pipeline:
             CONNECTED.inc()
             self._bus.publish(Contact(device.name, connected=True, at=wall))
 
-    def _degrade(self, device: Device, reason: Reason, now: int) -> None:
-        changed: list[tuple[str, Sample]] = []
+    def _degrade(self, device: Device, reason: Reason, message: str, now: int) -> None:
+        if device.gate is not None:
+            self._release(device, device.gate)
+        changed: list[Named] = []
         for name, sample in device.samples.items():
             if sample.quality is Quality.BAD and sample.reason is reason:
                 continue
             self._seq += 1
-            changed.append((name, lose(sample, reason, self._seq)))
+            changed.append((name, lose(sample, reason, self._seq, message)))
         device.samples.update(changed)
         if changed:
-            self._show(device, changed, now)
+            if device.watchers:
+                self._show(device, changed, now)
             self._bus.publish(Samples(device.name, tuple(changed)))
 
     @staticmethod
-    def _show(device: Device, changed: Iterable[tuple[str, Sample]], now: int) -> None:
+    def _show(device: Device, changed: Iterable[Named], now: int) -> None:
         watchers = device.watchers
-        if not watchers:
-            return
         shown: dict[Watcher, None] = {}
         for name, sample in changed:
             for watcher in watchers.get(name, ()):

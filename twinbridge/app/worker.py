@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import cast
 
 import structlog
 from pydantic import BaseModel
@@ -29,13 +31,15 @@ from twinbridge.app.supervise import Backoff
 from twinbridge.core.messages import DesiredState
 from twinbridge.core.model import SECOND, PropertyRef, Reason
 from twinbridge.errors import DeviceBusy, DeviceError, LinkLost, NoResponse
-from twinbridge.ports import Link
+from twinbridge.ports import Cautious, Link, PushLink, ReadRequest
 
 log = structlog.get_logger()
 
 MAILBOX_LIMIT = 1000
 RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 4.0
 """Seconds between tries to open the link."""
+PUSHES_AT_ONCE = 20
+"""Answers that are taken before others get their turn."""
 READ_TRIES = 2
 """A device that does not answer is asked once more before it counts as lost."""
 CIRCUIT_FAILURES = 3
@@ -79,7 +83,9 @@ class Worker:
         self._bell = Doorbell()
         self._mailbox = Mailbox()
         self._writing: Command | None = None
+        self._link: Link | None = None
         self._schedule = Schedule()
+        self._pushed: dict[ReadRequest, Scan] = {}
         self._devices: dict[str, Device] = {}
         self._changed = False
         self._depth = MAILBOX.labels(endpoint)
@@ -145,14 +151,22 @@ class Worker:
             if stop.waiting and stop.due <= now:
                 stop.miss(str(error), now)
 
+    def cautions(self) -> Mapping[str, str] | None:
+        """What the open link says of trouble to come; None: nobody knows now."""
+        if isinstance(self._link, Cautious):
+            return self._link.cautions()
+        return None
+
     async def run(self) -> None:
         """Open the link and serve it; open it anew whenever it is lost. Never returns."""
         backoff = Backoff(RECONNECT_FIRST, RECONNECT_LONGEST)
         while True:
             try:
                 async with self._open_link(self.connection) as link:
+                    self._link = link
                     await self._serve(link, backoff)
             except DeviceError as error:
+                self._link = None
                 ERRORS.labels(error.kind).inc()
                 log.debug("link lost", endpoint=self.endpoint, why=str(error))
                 self.lose_all(error)
@@ -165,7 +179,55 @@ class Worker:
         return min(wait, STUBBORN_PAUSE / SECOND) if stops else wait
 
     async def _serve(self, link: Link, backoff: Backoff) -> None:
+        """Never returns. A link whose device speaks by itself is listened to meanwhile."""
         self._arrange(link, fresh=True)
+        if not hasattr(link, "samples"):
+            await self._ask(link, backoff)
+            return
+        pushing = cast("PushLink", link)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen(pushing, backoff), name=f"hear {self.endpoint}")
+                tasks.create_task(self._ask(link, backoff), name=f"ask {self.endpoint}")
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def _listen(self, link: PushLink, backoff: Backoff) -> None:
+        """Take what comes, and let those write meanwhile who must stop a machine.
+
+        Devices are planned anew only once all of a batch has been taken.
+        """
+        async for batch in link.samples():
+            answered: dict[Device, None] = {}
+            for begin in range(0, len(batch), PUSHES_AT_ONCE):
+                for request, result in batch[begin : begin + PUSHES_AT_ONCE]:
+                    scan = self._pushed.get(request)
+                    if scan is None:
+                        continue
+                    if isinstance(result, DeviceError):
+                        self._told_failure(scan, result)
+                    else:
+                        self._pipeline.take(scan, result)
+                        answered[scan.device] = None
+                await asyncio.sleep(0)
+            if answered:
+                backoff.reset()
+                self._plan_answered(answered, link)
+        raise LinkLost(f"{self.endpoint}: the link has ended")
+
+    def _plan_answered(self, devices: Iterable[Device], link: Link) -> None:
+        for device in devices:
+            if device.replan and self._serves(device):
+                self._plan_anew(device, link)
+                self._bell.ring()
+
+    def _told_failure(self, scan: Scan, error: DeviceError) -> None:
+        """One device is lost; the next answer to one of its requests says that it is back."""
+        ERRORS.labels(error.kind).inc()
+        reason = Reason.COMM_LOST if isinstance(error, NoResponse) else Reason.DEVICE_FAULT
+        self._pipeline.lose(scan.device, str(error), self._clock.mono(), reason)
+
+    async def _ask(self, link: Link, backoff: Backoff) -> None:
         while True:
             if self._changed:
                 self._arrange(link, fresh=False)
@@ -187,10 +249,14 @@ class Worker:
             if fresh or not device.scans:
                 device.replan = False
                 arrange(device, link, self._clock.mono())
-        self._fill_schedule()
+        self._fill_schedule(link)
 
-    def _fill_schedule(self) -> None:
-        self._schedule.fill(s for d in self._devices.values() for s in d.scans)
+    def _fill_schedule(self, link: Link) -> None:
+        scans = [scan for device in self._devices.values() for scan in device.scans]
+        self._schedule.fill(scan for scan in scans if not scan.pushed)
+        self._pushed = {scan.request: scan for scan in scans if scan.pushed}
+        if hasattr(link, "follow"):
+            cast("PushLink", link).follow(list(self._pushed))
 
     def _due_stop(self, now: int) -> StopWrite | None:
         stops = self._mailbox.stops
@@ -275,7 +341,7 @@ class Worker:
     def _plan_anew(self, device: Device, link: Link) -> None:
         device.replan = False
         arrange(device, link, self._clock.mono(), served=device.scanned)
-        self._fill_schedule()
+        self._fill_schedule(link)
 
     def _failed(self, scan: Scan, error: DeviceError, asked: int) -> None:
         """The device did not give its values: it is lost, and asked less often from now on."""

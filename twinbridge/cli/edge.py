@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
+from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
 from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.adapters.store_sqlite import SqliteStore, open_store
@@ -184,13 +185,16 @@ async def _kept(drained: Awaitable[None]) -> None:
 @asynccontextmanager
 async def _rest(edge: Edge, options: EdgeOptions) -> AsyncIterator[str]:
     tokens = Tokens(options.token_file) if options.token_file else None
-    REGISTRY.register(edge.metrics)
+    # Drivers count in the library's own registry, which shows the process as well.
+    for part in (edge.metrics, LIBRARY_REGISTRY):
+        REGISTRY.register(part)
     try:
         app = create_app(TwinService(edge.agent), tokens=tokens, metrics=REGISTRY)
         async with serve(app, options.host, options.port) as address:
             yield str(address)
     finally:
-        REGISTRY.unregister(edge.metrics)
+        for part in (edge.metrics, LIBRARY_REGISTRY):
+            REGISTRY.unregister(part)
 
 
 async def _until(stop: asyncio.Event, definitions: Definitions) -> None:

@@ -52,6 +52,7 @@ def _property_row(name: str, prop: Mapping[str, Any]) -> tuple[str | Text, ...]:
     reported = prop["reported"] or {"value": None, "quality": "", "timestamp": None}
     desired = prop["desired"] or {"value": None, "state": ""}
     quality = " ".join(filter(None, (reported["quality"], reported.get("reason"))))
+    quality = ": ".join(filter(None, (quality, reported.get("message"))))
     return (
         name,
         value_text(reported["value"]),

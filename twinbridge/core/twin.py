@@ -25,22 +25,18 @@ def report(
     reason: Reason,
     source_time: int,
     seq: int,
-    *,
-    ordered: bool = False,
+    detail: str = "",
 ) -> Sample | None:
     """The sample that a reading makes of the previous one, or None when it changes nothing.
 
     A bad reading keeps the last good value and its time; NaN and the infinities are bad.
     `minimum` and `maximum` bound what may be written: a reading beyond them stands as read.
-    `ordered` says that `source_time` is the device's own, so that an older one is a late arrival
-    and dropped. A time of receipt is not: after the clock was set back the newer reading counts.
     """
-    if ordered and previous.value is not None and source_time < previous.source_time:
-        return None
     if value is not None and not finite(value):
         quality, reason = Quality.BAD, Reason.OUT_OF_RANGE
+        detail = detail or f"the device gives {value}"
     if quality is Quality.BAD or value is None:
-        return _bad(previous, reason or Reason.DEVICE_FAULT, seq)
+        return _bad(previous, reason or Reason.DEVICE_FAULT, seq, detail)
     if spec.type is ValueType.FLOAT and type(value) is int:
         value = float(value)
     if (
@@ -48,20 +44,37 @@ def report(
         and type(value) is type(previous.value)
         and quality is previous.quality
         and reason is previous.reason
+        and detail == previous.detail
     ):
         return None
-    return Sample(value, quality, reason, source_time, seq)
+    return Sample(value, quality, reason, source_time, seq, detail)
 
 
-def _bad(previous: Sample, reason: Reason, seq: int) -> Sample | None:
-    if previous.quality is Quality.BAD and previous.reason is reason:
+def late(previous: Sample, source_time: int, horizon: int | None) -> bool:
+    """Whether a reading is a replay, given the device's own time of it and of the last one.
+
+    An older reading is late. With a `horizon` (ns) only one that is older by no more than that
+    is: beyond it, or when the last value is not good, the device's clock was set back, and a
+    device whose clock was set back is not to be silenced.
+    """
+    if previous.value is None:
+        return False
+    behind = previous.source_time - source_time
+    if horizon is None:
+        return behind > 0
+    return previous.good and 0 < behind <= horizon
+
+
+def _bad(previous: Sample, reason: Reason, seq: int, detail: str) -> Sample | None:
+    same = previous.quality is Quality.BAD and previous.reason is reason
+    if same and previous.detail == detail:
         return None
-    return lose(previous, reason, seq)
+    return lose(previous, reason, seq, detail)
 
 
-def lose(previous: Sample, reason: Reason, seq: int) -> Sample:
+def lose(previous: Sample, reason: Reason, seq: int, detail: str = "") -> Sample:
     """The property gives no values: bad, with the last good value and its time."""
-    return Sample(previous.value, Quality.BAD, reason, previous.source_time, seq)
+    return Sample(previous.value, Quality.BAD, reason, previous.source_time, seq, detail)
 
 
 _KINDS: dict[ValueType, tuple[type, str]] = {

@@ -27,6 +27,7 @@ class Reported(BaseModel):
     value: Scalar | None
     quality: Literal["good", "uncertain", "bad"]
     reason: str | None = Field(None, description="Why the quality is not good; absent when it is.")
+    message: str | None = Field(None, description="The same in words, where there is more to say.")
     timestamp: Timestamp
 
 

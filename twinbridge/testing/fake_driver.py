@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from twinbridge.core.model import SECOND, Point, PropertySpec, Value
 from twinbridge.errors import DeviceError, LinkLost, NoResponse, WriteRejected
-from twinbridge.ports import UNCHANGED, PlannedRead, Reading, ReadResult
+from twinbridge.ports import UNCHANGED, PlannedRead, Push, Reading, ReadRequest, ReadResult
 
 
 class FakeConnection(BaseModel):
@@ -40,6 +40,8 @@ class FakePlc:
     """Keys whose write is acknowledged and has no effect."""
     gate: asyncio.Event | None = None
     """While set, a read waits for it: a request in flight that takes its time."""
+    links: list[FakePushLink] | None = None
+    """A list makes it a machine that speaks by itself; its open links are then in there."""
     follows: dict[str, str] = field(default_factory=dict)
     """`{"running": "run"}`: a written `run` also becomes the value of `running`."""
 
@@ -105,6 +107,50 @@ class FakeLink:
             raise NoResponse(f"{point.ref.device}: no answer")
 
 
+class FakePushLink(FakeLink):
+    """A link whose machine speaks by itself: all of a device is one request."""
+
+    def __init__(self, plc: FakePlc) -> None:
+        super().__init__(plc)
+        self._arrived: asyncio.Queue[Sequence[Push] | DeviceError] = asyncio.Queue()
+        self.followed: Sequence[ReadRequest] = ()
+        self.refused: set[str] = set()
+        """Keys that are not pushed: after the next plan they are polled."""
+
+    def plan(self, points: Sequence[Point]) -> Sequence[FakeRequest]:
+        pushed = [p for p in points if _bound(p).key not in self.refused]
+        polled = [p for p in points if p not in pushed]
+        requests = [FakeRequest(tuple(pushed), pushed=True)] if pushed else []
+        return [*requests, *super().plan(polled)]
+
+    def follow(self, requests: Sequence[ReadRequest]) -> None:
+        self.followed = requests
+        self.tell(*(Push(request, self._all(request)) for request in requests))
+
+    async def samples(self) -> AsyncIterator[Sequence[Push]]:
+        while True:
+            arrived = await self._arrived.get()
+            if isinstance(arrived, DeviceError):
+                raise arrived
+            yield arrived
+
+    def tell(self, *pushes: Push) -> None:
+        """What the machine says now, in one batch."""
+        self._arrived.put_nowait(pushes)
+
+    def say(self, *readings: Reading, current: bool = False) -> None:
+        """Readings of points of one followed request."""
+        request = next(r for r in self.followed if readings[0].point in r.points)
+        self.tell(Push(request, ReadResult(readings, current=current)))
+
+    def fail(self, error: DeviceError) -> None:
+        """The connection ends."""
+        self._arrived.put_nowait(error)
+
+    def _all(self, request: ReadRequest) -> ReadResult:
+        return ReadResult([Reading(p, self._plc.values[_bound(p).key]) for p in request.points])
+
+
 class FakeDriver:
     name = "fake"
     connection_model = FakeConnection
@@ -147,12 +193,21 @@ class FakeDriver:
 
     @asynccontextmanager
     async def open(self, connection: BaseModel) -> AsyncIterator[FakeLink]:
+        """A FakePushLink where the machine has `links`, which then lists the open ones."""
         plc = self._plcs[_connection(connection).plc]
         await asyncio.sleep(0)
         if not plc.reachable:
             raise LinkLost("connection refused")
         plc.opened += 1
-        yield FakeLink(plc)
+        if plc.links is None:
+            yield FakeLink(plc)
+            return
+        link = FakePushLink(plc)
+        plc.links.append(link)
+        try:
+            yield link
+        finally:
+            plc.links.remove(link)
 
 
 def _bound(point: Point) -> BoundAddress:

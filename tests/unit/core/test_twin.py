@@ -18,7 +18,7 @@ from twinbridge.core.model import (
     Value,
     ValueType,
 )
-from twinbridge.core.twin import check_desired, expired, lose, report, satisfied
+from twinbridge.core.twin import check_desired, expired, late, lose, report, satisfied
 from twinbridge.errors import InvalidDesired
 
 SPEED = PropertySpec(
@@ -38,7 +38,7 @@ def test_a_reading_becomes_a_sample_and_an_equal_one_changes_nothing() -> None:
 def test_what_is_no_number_is_bad_and_keeps_the_last_good_value_and_time(value: float) -> None:
     before = Sample(20.0, *GOOD, 100, 1)
     assert report(before, SPEED, value, *GOOD, 200, 2) == Sample(
-        20.0, Quality.BAD, Reason.OUT_OF_RANGE, 100, 2
+        20.0, Quality.BAD, Reason.OUT_OF_RANGE, 100, 2, f"the device gives {value}"
     )
 
 
@@ -64,9 +64,44 @@ def test_a_clock_set_back_does_not_hide_newer_readings() -> None:
 def test_late_arrivals_never_overwrite_newer_samples(order: list[int]) -> None:
     sample = NOT_READ
     for seq, at in enumerate(order):
-        sample = report(sample, SPEED, at * 1.5, *GOOD, at, seq, ordered=True) or sample
+        if not late(sample, at, None):
+            sample = report(sample, SPEED, at * 1.5, *GOOD, at, seq) or sample
     assert sample.value == 12.0
     assert sample.source_time == 8
+
+
+@pytest.mark.parametrize(
+    ("behind", "horizon", "quality", "expected"),
+    [
+        (1, None, Quality.GOOD, True),
+        (1, None, Quality.BAD, True),
+        (0, None, Quality.GOOD, False),
+        (-1, None, Quality.GOOD, False),
+        (10, 10, Quality.GOOD, True),
+        (11, 10, Quality.GOOD, False),
+        (1, 10, Quality.BAD, False),
+        (0, 10, Quality.GOOD, False),
+    ],
+)
+def test_an_older_reading_is_late_unless_the_devices_clock_was_set_back(
+    behind: int, horizon: int | None, quality: Quality, *, expected: bool
+) -> None:
+    last = Sample(20.0, quality, Reason.NONE, 1000, 1)
+    assert late(last, 1000 - behind, horizon) is expected
+
+
+def test_nothing_is_late_before_the_first_value() -> None:
+    assert not late(NOT_READ, -5, None)
+
+
+def test_another_explanation_of_a_bad_value_is_news() -> None:
+    fault = (None, Quality.BAD, Reason.DEVICE_FAULT)
+    first = report(NOT_READ, SPEED, *fault, 1, 1, "no such node")
+    assert first is not None
+    assert report(first, SPEED, *fault, 2, 2, "no such node") is None
+    assert report(first, SPEED, *fault, 2, 2, "access denied") == first._replace(
+        seq=2, detail="access denied"
+    )
 
 
 @pytest.mark.parametrize(
