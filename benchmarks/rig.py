@@ -17,7 +17,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -106,23 +106,33 @@ async def generator(load: Load) -> AsyncIterator[Generator]:
 
 
 @dataclass
-class Floor:
+class Counting:
+    """A child of the benchmark's own that tells its counts, a line of JSON, on SIGUSR1."""
+
     child: asyncio.subprocess.Process
 
-    async def counts(self) -> Mapping[str, float]:
+    async def told(self) -> dict[str, Any]:
         assert self.child.stdout is not None
-        self.child.send_signal(signal.SIGUSR1)
-        counts: dict[str, float] = json.loads(
-            await asyncio.wait_for(self.child.stdout.readline(), 5)
-        )
+        line = await asyncio.wait_for(self.child.stdout.readline(), START_LIMIT)
+        if not line:
+            raise Broken("a process of the benchmark has ended by itself")
+        counts: dict[str, Any] = json.loads(line)
         return counts
+
+    async def counts(self) -> Mapping[str, float]:
+        self.child.send_signal(signal.SIGUSR1)
+        return await self.told()
 
 
 @asynccontextmanager
-async def floor(load: Load, plant: Generator) -> AsyncIterator[Floor]:
-    command = [sys.executable, HERE / "floor.py", *load.floor_options(), *plant.ports]
+async def counting(script: str, *arguments: object) -> AsyncIterator[Counting]:
+    command = [sys.executable, HERE / script, *arguments]
     async with process(*command, stdout=asyncio.subprocess.PIPE) as child:
-        yield Floor(child)
+        yield Counting(child)
+
+
+def floor(load: Load, plant: Generator) -> AbstractAsyncContextManager[Counting]:
+    return counting("floor.py", *load.floor_options(), *plant.ports)
 
 
 @dataclass
@@ -164,13 +174,18 @@ class TwinBridge:
             raise Broken(f"twinbridge run ended by itself:\n{self.log.read_text()[-2000:]}")
 
 
-@asynccontextmanager
-async def twinbridge(load: Load, plant: Generator) -> AsyncIterator[TwinBridge]:
+def twinbridge(load: Load, plant: Generator) -> AbstractAsyncContextManager[TwinBridge]:
     """`twinbridge run` over the definitions of `load`, ready to be asked."""
+    return twinbridge_over(definitions(load, plant.ports, plant.dead, node=NODE))
+
+
+@asynccontextmanager
+async def twinbridge_over(definitions: str) -> AsyncIterator[TwinBridge]:
+    """`twinbridge run` over the YAML of some resources on node NODE."""
     with tempfile.TemporaryDirectory(prefix="twinbridge-bench-") as folder:
         place = Path(folder)
         resources = place / "plant.yaml"
-        resources.write_text(definitions(load, plant.ports, plant.dead, node=NODE))
+        resources.write_text(definitions)
         listen = f"127.0.0.1:{free_port()}"
         command = [TWINBRIDGE, "run", "-f", resources, "--state-dir", place / "state"]
         log = place / "log"
@@ -215,7 +230,7 @@ async def cost(pid: int, seconds: float) -> Cost:
     return Cost(spent / (time.monotonic() - begun), resident_mib(pid))
 
 
-async def measure(reader: Floor | TwinBridge, load: Load, seconds: float) -> dict[str, float]:
+async def measure(reader: Counting | TwinBridge, load: Load, seconds: float) -> dict[str, float]:
     """Cost and punctuality of a reader: `served` and `on_time` are shares of what was due."""
     before = await reader.counts()
     begun = time.monotonic()
@@ -233,6 +248,17 @@ async def measure(reader: Floor | TwinBridge, load: Load, seconds: float) -> dic
         "served": polls / due,
         "on_time": 1 - late / polls,
     }
+
+
+async def cost_per(reader: Counting | TwinBridge, name: str, seconds: float) -> dict[str, float]:
+    """What a reader costs, and how much of what counter `name` counts it does in a second."""
+    counts = reader.metrics if isinstance(reader, TwinBridge) else reader.counts
+    before, begun = (await counts())[name], time.monotonic()
+    spent = await cost(reader.child.pid, seconds)
+    rate = ((await counts())[name] - before) / (time.monotonic() - begun)
+    if not rate:
+        raise Broken("nothing was read")
+    return {"core": spent.core, "resident_mib": spent.resident, "per_second": rate}
 
 
 async def compare(load: Load, seconds: float, warm_up: float) -> dict[str, dict[str, float]]:
