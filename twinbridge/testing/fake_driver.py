@@ -40,6 +40,7 @@ class FakePlc:
     """Keys whose write is acknowledged and has no effect."""
     gate: asyncio.Event | None = None
     """While set, a read waits for it: a request in flight that takes its time."""
+    cautions: dict[str, str] = field(default_factory=dict)
     links: list[FakePushLink] | None = None
     """A list makes it a machine that speaks by itself; its open links are then in there."""
     follows: dict[str, str] = field(default_factory=dict)
@@ -89,6 +90,9 @@ class FakeLink:
         ]
         request.last.update((r.point, r.value) for r in changed if r.value is not None)
         return ReadResult(changed) if changed else UNCHANGED
+
+    def cautions(self) -> Mapping[str, str]:
+        return self._plc.cautions
 
     async def write(self, point: Point, value: Value) -> None:
         await self._answer(point)
