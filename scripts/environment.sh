@@ -69,23 +69,34 @@ prepare_environment() {
     unset PYTHONHOME PYTHONPATH
 }
 
-# Servers that others wrote, which the driver is tested against.
+# Servers, brokers and clients that others wrote, which the drivers are tested against.
 prepare_foreign_servers() {
-    local missing=() folder="$root/tests/integration/modbus" wanted
+    local missing=() manifest
     command -v gcc >/dev/null || missing+=(gcc libc6-dev)
     command -v make >/dev/null || missing+=(make)
     command -v pkg-config >/dev/null || missing+=(pkg-config)
     [ -e /usr/include/modbus/modbus.h ] || missing+=(libmodbus-dev)
+    # Debian keeps the broker where only root's PATH looks.
+    PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
+    command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
     [ ${#missing[@]} -eq 0 ] || install_debian "${missing[@]}" || true
 
+    for manifest in "$root"/tests/integration/*/package.json; do
+        prepare_npm_packages "${manifest%/*}"
+    done
+}
+
+# Those of one folder, made anew when its package.json has changed.
+prepare_npm_packages() {
+    local folder=$1 wanted
     [ -f "$folder/package.json" ] || return 0
     if ! command -v npm >/dev/null; then
-        say "please install Node.js with npm: tests against modbus-serial need it"
+        say "please install Node.js with npm: tests in ${folder#"$root/"} need it"
         return 0
     fi
     wanted=$(sha256sum <"$folder/package.json")
     if [ "$(cat "$folder/node_modules/stamp" 2>/dev/null)" != "$wanted" ]; then
-        say "installing the npm packages of tests/integration/modbus"
+        say "installing the npm packages of ${folder#"$root/"}"
         npm install --prefix "$folder" --no-package-lock --no-audit --no-fund --loglevel=error >&2
         printf '%s\n' "$wanted" >"$folder/node_modules/stamp"
     fi

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from asyncua import Client, ua
+from asyncua import ua
+from asyncua.client.client import Client
 from asyncua.crypto.uacrypto import CertProperties
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -192,59 +193,3 @@ def _end(file: Path) -> datetime | None:
         return read_certificates(file)[0].not_valid_after_utc
     except Unusable:
         return None
-
-
-def refusal(error: Exception, connection: OpcUaConnection) -> str | None:
-    """What a person can do when the server turned down `connect`; None if it is not about us."""
-    if isinstance(error, ua.UaStatusCodeError):
-        if error.code in _USER_REFUSED:
-            return f"the server refuses {_user(connection)} ({_code(error)}); check name and secret"
-        if error.code in _WE_ARE_REFUSED:
-            return f"the server refuses us ({_code(error)}); {_trust_us(connection)}"
-    elif isinstance(error, ConnectionError) and connection.security is not None:
-        return f"the server closed the connection; if it answers otherwise, {_trust_us(connection)}"
-    return None
-
-
-_USER_REFUSED = frozenset(
-    {
-        ua.StatusCodes.BadUserAccessDenied,
-        ua.StatusCodes.BadIdentityTokenInvalid,
-        ua.StatusCodes.BadIdentityTokenRejected,
-        ua.StatusCodes.BadUserSignatureInvalid,
-    }
-)
-_WE_ARE_REFUSED = frozenset(
-    {
-        ua.StatusCodes.BadSecurityChecksFailed,
-        ua.StatusCodes.BadCertificateInvalid,
-        ua.StatusCodes.BadCertificateTimeInvalid,
-        ua.StatusCodes.BadCertificateUntrusted,
-        ua.StatusCodes.BadCertificateUriInvalid,
-        ua.StatusCodes.BadCertificateUseNotAllowed,
-        ua.StatusCodes.BadCertificateChainIncomplete,
-        ua.StatusCodes.BadCertificateRevoked,
-        ua.StatusCodes.BadCertificatePolicyCheckFailed,
-    }
-)
-
-
-def _code(error: ua.UaStatusCodeError) -> str:
-    return ua.StatusCode(error.code).name
-
-
-def _user(connection: OpcUaConnection) -> str:
-    if connection.user_certificate is not None:
-        return f"the user's certificate {connection.user_certificate.certificate}"
-    if connection.user is not None:
-        return f"the user '{connection.user.name}'"
-    return "anonymous users"
-
-
-def _trust_us(connection: OpcUaConnection) -> str:
-    own = pki_folder(connection.pki).certificate
-    try:
-        shown = f", thumbprint {thumbprint(read_certificates(own)[0])}"
-    except Unusable:
-        shown = ""
-    return f"have our certificate trusted in the server ({own}{shown})"

@@ -12,7 +12,8 @@ from opcua_certificates import DAY, Pair, pair
 from secured_server import EVERY, Bench, Operators, connection, server_time, trust
 
 from twinbridge.errors import LinkLost
-from twinbridge_opcua.security import cautions, refusal
+from twinbridge_opcua.refusal import refusal
+from twinbridge_opcua.security import cautions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
