@@ -1,0 +1,345 @@
+"""One session with a broker, and the only file that sees paho.
+
+paho gets no thread: its socket is driven from the event loop. It packs and unpacks packets and
+keeps what is in flight; connecting, keep-alive and time limits are ours. A session serves one
+connection and is never used again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
+
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from typing_extensions import override
+
+from twinbridge.core.model import SECOND
+from twinbridge.errors import LinkLost, NoResponse
+from twinbridge_mqtt import faults
+from twinbridge_mqtt.config import MqttConnection
+from twinbridge_mqtt.wire import BufferedSocket, dial
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
+    from paho.mqtt.reasoncodes import ReasonCode
+
+_PROCESS = uuid.uuid4().hex
+_ID_DIGITS = 12
+_VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
+SILENCES = 1.5
+"""A broker that was silent for so many keep-alives is lost (MQTT 3.1.1, 3.1.2.10)."""
+
+
+class Receiver(Protocol):
+    """Who is told what comes; called within the loop, and only to take note."""
+
+    def received(
+        self, topic: str, payload: bytes, *, retained: bool, expiry: float | None, correlation: str
+    ) -> None:
+        """`expiry`: seconds for which the message still holds, if the broker said so."""
+
+    def granted(self, packet: int, codes: Sequence[int]) -> None:
+        """The answer to `subscribe`, a code for each topic in its order."""
+
+    def lost(self) -> None:
+        """The session is over; `Session.check` raises why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What MQTT 5 says beside a published payload. `expiry` in seconds."""
+
+    expiry: int
+    response_topic: str = ""
+    correlation: str = ""
+
+
+class _Paho(Client):
+    """paho on a socket that is connected already."""
+
+    def __init__(self, connection: MqttConnection, sock: BufferedSocket) -> None:
+        super().__init__(
+            CallbackAPIVersion.VERSION2,
+            client_id=connection.client_id or client_id(connection.endpoint),
+            protocol=_VERSIONS[connection.version],
+            reconnect_on_failure=False,
+        )
+        self._ready = sock
+
+    @override
+    def _create_socket(self) -> Any:  # paho's type of a socket names only what it has itself
+        return self._ready
+
+    def ping(self) -> None:
+        self._send_pingreq()
+
+
+def client_id(endpoint: str) -> str:
+    """One of this process and endpoint, of letters and digits that every broker takes."""
+    digest = hashlib.sha256(f"{_PROCESS} {endpoint}".encode()).hexdigest()
+    return f"twinbridge{digest[:_ID_DIGITS]}"
+
+
+class Session:
+    """From CONNECT to DISCONNECT, or until it is lost."""
+
+    def __init__(self, connection: MqttConnection, sock: BufferedSocket, to: Receiver) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connection = connection
+        self._endpoint = connection.endpoint
+        self._socket = sock
+        self._number = sock.fileno()
+        self._to = to
+        self._keepalive = connection.keepalive / SECOND
+        self._paho = _Paho(connection, sock)
+        self._accepted: asyncio.Future[None] = self._loop.create_future()
+        self._unacknowledged: dict[int, asyncio.Future[int]] = {}
+        self._why = ""
+        self._writing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._ping_at = 0.0
+        self.heard = monotonic()
+        """When the broker last said anything, s of the monotonic clock."""
+
+    async def begin(self, password: str | None) -> None:
+        """Raises LinkLost when the broker refuses."""
+        paho = self._paho
+        paho.on_connect = self._connected
+        paho.on_disconnect = self._disconnected
+        paho.on_message = self._message
+        paho.on_subscribe = self._subscribed
+        paho.on_publish = self._published
+        if self._connection.username is not None:
+            paho.username_pw_set(self._connection.username, password)
+        self._socket.when_closed(self._unwatch)
+        self._loop.add_reader(self._number, self._readable)
+        paho.connect(self._connection.host, self._connection.port, round(self._keepalive))
+        self._flush()
+        await self._accepted
+        self._tick()
+
+    def check(self) -> None:
+        """Raises LinkLost once the session is over."""
+        if self._why:
+            raise LinkLost(f"{self._endpoint}: {self._why}")
+
+    def subscribe(self, topics: Sequence[tuple[str, int]]) -> int:
+        """Topics with their QoS; returns the packet's number. Raises LinkLost."""
+        self.check()
+        code, packet = self._paho.subscribe(list(topics))
+        self._flush(code)
+        self.check()
+        return packet or 0
+
+    def unsubscribe(self, topics: Sequence[str]) -> None:
+        self.check()
+        code, _ = self._paho.unsubscribe(list(topics))
+        self._flush(code)
+
+    async def publish(self, topic: str, payload: bytes, told: Told, timeout: float) -> int:  # noqa: ASYNC109 - bounds the acknowledgement
+        """With QoS 1, not retained; returns the code of the acknowledgement.
+
+        Raises NoResponse without one in time: then whether the broker has it is not known.
+        """
+        self.check()
+        sent = self._paho.publish(topic, payload, qos=1, properties=self._properties(told))
+        acknowledged: asyncio.Future[int] = self._loop.create_future()
+        self._unacknowledged[sent.mid] = acknowledged
+        try:
+            self._flush(sent.rc)
+            self.check()
+            async with asyncio.timeout(timeout):
+                return await acknowledged
+        except TimeoutError as error:
+            raise NoResponse(
+                f"{self._endpoint}: the broker did not acknowledge the command in {timeout:g} s"
+            ) from error
+        finally:
+            self._unacknowledged.pop(sent.mid, None)
+
+    def close(self) -> None:
+        """Say good-bye if the broker is there, and let go of everything."""
+        if not self._why:
+            self._paho.disconnect()
+        self._lose("closed")
+
+    def _properties(self, told: Told) -> Properties | None:
+        if self._connection.version != "5":
+            return None
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's own
+        properties.MessageExpiryInterval = told.expiry
+        if told.response_topic:
+            properties.ResponseTopic = told.response_topic
+            properties.CorrelationData = told.correlation.encode()
+        return properties
+
+    def _readable(self) -> None:
+        try:
+            open_still = self._socket.fill()
+        except OSError as error:
+            self._lose(f"the connection broke: {error}")
+            return
+        if not open_still:
+            self._lose("the broker closed the connection")
+            return
+        self.heard = monotonic()
+        self._take()
+        if not self._why and self._socket.pending:
+            self._loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not self._why:
+            self._readable()
+
+    def _take(self) -> None:
+        socket, read = self._socket, self._paho.loop_read
+        code = 0
+        try:
+            while socket.buffered and not code and not self._why:
+                code = read()
+        except Exception as error:  # noqa: BLE001 - a malformed packet raises whatever comes of it
+            self._lose(f"what the broker sent is no MQTT: {error}")
+        self._flush(code)
+
+    def _flush(self, code: int = 0) -> None:
+        """After whatever may have written: the loop sends what the socket did not take."""
+        if code:
+            self._lose(faults.failure(code))
+        waiting = not self._why and self._paho.want_write()
+        if waiting and not self._writing:
+            self._loop.add_writer(self._number, self._writable)
+        elif self._writing and not waiting and not self._why:
+            self._loop.remove_writer(self._number)
+        self._writing = waiting
+
+    def _writable(self) -> None:
+        self._flush(self._paho.loop_write())
+
+    def _tick(self) -> None:
+        """Ask the broker twice per keep-alive; notice when it no longer answers."""
+        if self._why:
+            return
+        now = monotonic()
+        silent_at = self.heard + SILENCES * self._keepalive
+        if now >= silent_at:
+            self._lose(f"the broker was silent for {SILENCES * self._keepalive:g} s")
+            return
+        if now >= self._ping_at:
+            self._paho.ping()
+            self._flush()
+            self._ping_at = now + self._keepalive / 2
+        self._timer = self._loop.call_later(min(self._ping_at, silent_at) - now, self._tick)
+
+    def _lose(self, why: str) -> None:
+        if self._why:
+            return
+        self._why = why
+        if self._timer is not None:
+            self._timer.cancel()
+        self._socket.close()
+        error = LinkLost(f"{self._endpoint}: {why}")
+        if not self._accepted.done():
+            self._accepted.set_exception(error)
+        for waiter in self._unacknowledged.values():
+            if not waiter.done():
+                waiter.set_exception(error)
+        self._to.lost()
+
+    def _unwatch(self) -> None:
+        self._loop.remove_reader(self._number)
+        self._loop.remove_writer(self._number)
+
+    def _connected(
+        self,
+        _c: Client,
+        _u: object,
+        _f: ConnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if faults.refused(code.value):
+            self._lose(f"the broker refuses the connection: {faults.connack(code.value)}")
+            return
+        given = getattr(properties, "ServerKeepAlive", 0)
+        if given:
+            self._keepalive = min(self._keepalive, given)
+        if not self._accepted.done():
+            self._accepted.set_result(None)
+
+    def _disconnected(
+        self, _c: Client, _u: object, flags: DisconnectFlags, code: ReasonCode, _p: object
+    ) -> None:
+        if flags.is_disconnect_packet_from_server:
+            self._lose(f"the broker closed the connection: {faults.reason(code.value)}")
+
+    def _message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            return
+        expiry, correlation = None, ""
+        if message.properties is not None:
+            expiry = getattr(message.properties, "MessageExpiryInterval", None)
+            correlation = getattr(message.properties, "CorrelationData", b"").decode("latin-1")
+        self._to.received(
+            topic,
+            bytes(message.payload),
+            retained=message.retain,
+            expiry=expiry,
+            correlation=correlation,
+        )
+
+    def _subscribed(
+        self, _c: Client, _u: object, packet: int, codes: Sequence[ReasonCode], _p: object
+    ) -> None:
+        self._to.granted(packet, [code.value for code in codes])
+
+    def _published(self, _c: Client, _u: object, packet: int, code: ReasonCode, _p: object) -> None:
+        waiter = self._unacknowledged.get(packet)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(code.value)
+
+
+@asynccontextmanager
+async def open_session(connection: MqttConnection, to: Receiver) -> AsyncIterator[Session]:
+    """Raises LinkLost when the broker is not reached, or refuses, within `timeout`."""
+    session: Session | None = None
+    try:
+        async with asyncio.timeout(connection.timeout / SECOND):
+            password = await asyncio.to_thread(_password, connection)
+            session = Session(connection, await dial(connection), to)
+            await session.begin(password)
+    except (OSError, ValueError) as error:
+        if session is not None:
+            session.close()
+        raise LinkLost(f"{connection.endpoint}: {_words(connection, error)}") from error
+    except BaseException:
+        if session is not None:
+            session.close()
+        raise
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _password(connection: MqttConnection) -> str | None:
+    if connection.password_file is None:
+        return None
+    return Path(connection.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+
+
+def _words(connection: MqttConnection, error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return f"the broker did not answer within {connection.timeout / SECOND:g} s"
+    return f"cannot connect: {error}"

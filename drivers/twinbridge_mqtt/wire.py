@@ -1,0 +1,136 @@
+"""The socket beneath a session: reached without blocking, read in large pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from functools import partial
+
+from twinbridge_mqtt.config import MqttConnection, TlsOptions
+
+PIECE = 16_384
+"""Bytes that are taken at once: some hundred messages, a few ms of the loop's time."""
+
+
+class BufferedSocket:
+    """What the client library takes for its socket.
+
+    The library asks for a packet byte by byte; here that costs no system call each. `fill` takes
+    what has come, and `recv` deals it out.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+        self._held = b""
+        self._at = 0
+        self._on_close: Callable[[], None] | None = None
+
+    @property
+    def buffered(self) -> bool:
+        return self._at < len(self._held)
+
+    @property
+    def pending(self) -> bool:
+        """Whether TLS holds bytes of which the selector knows nothing."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def fill(self) -> bool:
+        """Take what has come; False at the end of the stream. Raises OSError."""
+        try:
+            self._held = self._socket.recv(PIECE)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return True
+        self._at = 0
+        return bool(self._held)
+
+    def recv(self, size: int) -> bytes:
+        """Raises BlockingIOError when what was taken is used up."""
+        start = self._at
+        if start >= len(self._held):
+            raise BlockingIOError
+        self._at = start + size
+        return self._held[start : self._at]
+
+    def send(self, content: bytes) -> int:
+        return self._socket.send(content)
+
+    def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket's own signature
+        self._socket.setblocking(flag)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def when_closed(self, call: Callable[[], None]) -> None:
+        """Called right before the socket is closed, while its number is still its own."""
+        self._on_close = call
+
+    def close(self) -> None:
+        call, self._on_close = self._on_close, None
+        if call is not None:
+            call()
+        self._socket.close()
+
+
+async def dial(connection: MqttConnection) -> BufferedSocket:
+    """Raises OSError (also of TLS). The caller bounds the time; cancelled, it leaves nothing."""
+    context = await asyncio.to_thread(tls_context, connection) if connection.secure else None
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
+    failed: OSError = OSError("the name has no address")
+    for family, kind, protocol, _, address in found:
+        sock = socket.socket(family, kind, protocol)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await loop.sock_connect(sock, address)
+            if context is not None:
+                sock = context.wrap_socket(
+                    sock, server_hostname=connection.host, do_handshake_on_connect=False
+                )
+                await _handshake(sock)
+        except OSError as error:
+            sock.close()
+            failed = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return BufferedSocket(sock)
+    raise failed
+
+
+def tls_context(connection: MqttConnection) -> ssl.SSLContext:
+    """Reads the certificates. Raises OSError, an SSLError among them."""
+    tls = connection.tls or TlsOptions()
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.certificate is not None:
+        context.load_cert_chain(tls.certificate, tls.key)
+    return context
+
+
+async def _handshake(sock: ssl.SSLSocket) -> None:
+    loop = asyncio.get_running_loop()
+    number = sock.fileno()
+    while True:
+        try:
+            sock.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(partial(loop.add_reader, number), partial(loop.remove_reader, number))
+        except ssl.SSLWantWriteError:
+            await _ready(partial(loop.add_writer, number), partial(loop.remove_writer, number))
+        else:
+            return
+
+
+async def _ready(
+    watch: Callable[[Callable[[], None]], object], unwatch: Callable[[], object]
+) -> None:
+    woken = asyncio.Event()
+    watch(woken.set)
+    try:
+        await woken.wait()
+    finally:
+        unwatch()
