@@ -265,12 +265,12 @@ class Session:
         _u: object,
         _f: ConnectFlags,
         code: ReasonCode,
-        properties: Properties | None,
+        said: Properties | None,
     ) -> None:
         if faults.refused(code.value):
             self._lose(f"the broker refuses the connection: {faults.connack(code.value)}")
             return
-        given = getattr(properties, "ServerKeepAlive", 0)
+        given = getattr(said, "ServerKeepAlive", 0)
         if given:
             self._keepalive = min(self._keepalive, given)
         if not self._accepted.done():

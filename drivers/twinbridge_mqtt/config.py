@@ -133,8 +133,8 @@ def _texts(table: object) -> object:
     }
 
 
-Pointer: TypeAlias = Annotated[str, BeforeValidator(_pointer)]
-Path: TypeAlias = Annotated[str, BeforeValidator(_path)]
+JsonPointer: TypeAlias = Annotated[str, BeforeValidator(_pointer)]
+JsonPath: TypeAlias = Annotated[str, BeforeValidator(_path)]
 Table: TypeAlias = Annotated[dict[str, Scalar], BeforeValidator(_texts)]
 
 
@@ -166,7 +166,7 @@ class Availability(_Model):
     topic: DeviceTopic = Field(
         description="Its topic, mostly retained; {device} stands for the device."
     )
-    pointer: Pointer | None = Field(
+    pointer: JsonPointer | None = Field(
         default=None, description="Where in a JSON payload the word is, e.g. /state."
     )
     online: str = Field(default="online", min_length=1, description="What says that it is there.")
@@ -295,8 +295,8 @@ class MqttConnection(_Model):
 class PayloadTime(_Model):
     """Where in the payload the device says when it measured."""
 
-    pointer: Pointer | None = Field(default=None, description="JSON pointer, e.g. /ts.")
-    path: Path | None = Field(default=None, description="JSON path, e.g. $.meta.ts.")
+    pointer: JsonPointer | None = Field(default=None, description="JSON pointer, e.g. /ts.")
+    path: JsonPath | None = Field(default=None, description="JSON path, e.g. $.meta.ts.")
     column: int | None = Field(default=None, ge=0, description="Column of csv, from 0.")
     unit: TimeUnit = Field(
         default="ms", description="Since 1970 in s, ms, us or ns; iso for an RFC 3339 text."
@@ -317,14 +317,14 @@ class Response(_Model):
     """Where a device answers a command. With MQTT 5 it is also told as the response topic."""
 
     topic: Topic = Field(description="Its topic; {device} and {property} may stand in it.")
-    id: Pointer = Field(default="/id", description="Where the command's id is, a JSON pointer.")
-    status: Pointer = Field(default="/status", description="Where it says whether it did it.")
+    id: JsonPointer = Field(default="/id", description="Where the command's id is, a JSON pointer.")
+    status: JsonPointer = Field(default="/status", description="Where it says whether it did it.")
     ok: list[Scalar] = Field(
         default_factory=_did_it,
         min_length=1,
         description="What the status is when it did it: ok or true, if left out.",
     )
-    message: Pointer = Field(
+    message: JsonPointer = Field(
         default="/message", description="Where it says why it did not, if it does."
     )
 
@@ -364,10 +364,10 @@ class MqttAddress(_Model):
         default="json",
         description="json, raw (UTF-8 text), csv, hex (bytes as text) or binary (bytes).",
     )
-    pointer: Pointer | None = Field(
+    pointer: JsonPointer | None = Field(
         default=None, description="JSON pointer of the value, e.g. /temp; the whole, if left out."
     )
-    path: Path | None = Field(
+    path: JsonPath | None = Field(
         default=None, description="The same as a JSON path of names and indices: $.a.b[0]."
     )
     column: int | None = Field(
