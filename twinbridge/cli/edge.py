@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -58,6 +59,8 @@ class EdgeOptions:
 async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> None:
     """Run until SIGTERM or SIGINT (or `stop`). Raises InvalidDefinition when nothing can run."""
     stop = stop or _stop_on_signals()
+    # Drivers keep what identifies this edge beside its state, unless a Device says otherwise.
+    os.environ.setdefault("TWINBRIDGE_PKI_DIR", str(Path.cwd() / options.state_dir / "pki"))
     seen = await asyncio.to_thread(fingerprint, options.paths)
     plant = await asyncio.to_thread(load, options.paths, options.node)
     node = options.node or _only_node(plant)

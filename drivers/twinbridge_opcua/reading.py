@@ -1,0 +1,160 @@
+"""From a DataValue of the server to a Reading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from asyncua import ua
+
+from twinbridge.core.model import Point, Quality, Reason, Value, ValueType
+from twinbridge.ports import Reading
+from twinbridge_opcua.address import bound
+from twinbridge_opcua.status import quality_of
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_DAY_NS = 86_400_000_000_000
+_SECOND_NS = 1_000_000_000
+
+Decode: TypeAlias = Callable[[ua.DataValue], Reading]
+Convert: TypeAlias = Callable[[object], Value]
+
+
+class WrongType(Exception):
+    """The node gives what the property cannot hold; the text says what."""
+
+
+def nanoseconds(at: datetime | None) -> int | None:
+    """UTC ns of a timestamp; None for none, or for one that was never set."""
+    if at is None:
+        return None
+    since = (at if at.tzinfo else at.replace(tzinfo=UTC)) - _EPOCH
+    if since.days < 0:
+        return None
+    return since.days * _DAY_NS + since.seconds * _SECOND_NS + since.microseconds * 1000
+
+
+def decoder(point: Point) -> Decode:
+    """Made once per point and link."""
+    convert = _converter(point)
+
+    def decode(given: ua.DataValue) -> Reading:
+        code = given.StatusCode.value if given.StatusCode else 0
+        time = nanoseconds(given.SourceTimestamp or given.ServerTimestamp)
+        quality, reason, words = quality_of(code) if code else _GOOD
+        raw = given.Value.Value if given.Value is not None else None
+        if quality is Quality.BAD:
+            return Reading(point, None, quality, reason, words, time)
+        if raw is None:
+            return Reading(
+                point, None, Quality.BAD, Reason.NOT_READ, "the server gives no value", time
+            )
+        try:
+            return Reading(point, convert(raw), quality, reason, words, time)
+        except WrongType as wrong:
+            return Reading(point, None, Quality.BAD, Reason.DEVICE_FAULT, str(wrong), time)
+
+    return decode
+
+
+_GOOD = (Quality.GOOD, Reason.NONE, "")
+
+
+def _converter(point: Point) -> Convert:
+    model = bound(point).model
+    convert = _CONVERTERS[point.spec.type]
+    if model.labels is not None:
+        convert = _labelled(model.labels)
+    elif model.scale is not None or model.offset:
+        convert = _scaled(point, 1.0 if model.scale is None else model.scale, model.offset)
+    return convert if model.index is None else _element(model.index, convert)
+
+
+def _element(index: int, convert: Convert) -> Convert:
+    def element(raw: object) -> Value:
+        if not isinstance(raw, list):
+            raise WrongType(f"the node gives {_shown(raw)}, which has no element {index}")
+        if index >= len(raw):
+            raise WrongType(f"the node's array has {len(raw)} elements, none at {index}")
+        return convert(raw[index])
+
+    return element
+
+
+def _scaled(point: Point, scale: float, offset: float) -> Convert:
+    whole = point.spec.type is ValueType.INT
+
+    def scaled(raw: object) -> Value:
+        value = _number(raw) * scale + offset
+        return round(value) if whole and math.isfinite(value) else value
+
+    return scaled
+
+
+def _labelled(labels: dict[int, str]) -> Convert:
+    def label(raw: object) -> Value:
+        number = _whole(raw)
+        if number not in labels:
+            raise WrongType(f"the node gives {number}, for which there is no label")
+        return labels[number]
+
+    return label
+
+
+def _truth(raw: object) -> Value:
+    if isinstance(raw, bool):
+        return raw
+    raise WrongType(f"the node gives {_shown(raw)}, the property is a bool")
+
+
+def _whole(raw: object) -> int:
+    if isinstance(raw, int) and not isinstance(raw, bool):
+        return int(raw)
+    raise WrongType(f"the node gives {_shown(raw)}, the property is an int")
+
+
+def _number(raw: object) -> float:
+    if type(raw) is float:
+        return raw
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        return float(raw)
+    raise WrongType(f"the node gives {_shown(raw)}, the property is a number")
+
+
+def _text(raw: object) -> Value:
+    if isinstance(raw, str):
+        return raw
+    shown = _TEXTS.get(type(raw))
+    if shown is None:
+        raise WrongType(f"the node gives {_shown(raw)}, the property is a string")
+    return shown(raw)
+
+
+_TEXTS: dict[type, Callable[[Any], str]] = {
+    ua.LocalizedText: lambda text: text.Text or "",
+    ua.QualifiedName: lambda name: name.Name or "",
+    ua.DateTime: datetime.isoformat,
+    datetime: datetime.isoformat,
+    ua.Guid: str,
+    UUID: str,
+    bytes: bytes.hex,
+    ua.ByteString: bytes.hex,
+}
+
+
+def _shown(raw: object) -> str:
+    kind = f"an array of {len(raw)}" if isinstance(raw, list) else type(raw).__name__
+    text = repr(raw)
+    return kind if isinstance(raw, list) or len(text) > 40 else f"{text} ({kind})"  # noqa: PLR2004 - enough to recognise it by
+
+
+_CONVERTERS: dict[ValueType, Convert] = {
+    ValueType.BOOL: _truth,
+    ValueType.INT: _whole,
+    ValueType.FLOAT: _number,
+    ValueType.STRING: _text,
+}
