@@ -190,12 +190,17 @@ class Session:
             self._lose(f"the connection broke: {error}")
             return
         if not open_still:
-            self._lose("the broker closed the connection")
+            self._lose(f"the broker closed the connection{self._rival()}")
             return
         self.heard = monotonic()
         self._take()
         if not self._why and self._socket.pending:
             self._loop.call_soon(self._read_on)
+
+    def _rival(self) -> str:
+        """A broker ends the older of two sessions with one client id, mostly without a word."""
+        name = self._connection.client_id
+        return f" (does another client use the client id {name}?)" if name else ""
 
     def _read_on(self) -> None:
         if not self._why:
