@@ -54,11 +54,11 @@ def control_app(simulation: Simulation) -> FastAPI:
 
 
 def _view(simulation: Simulation, name: str) -> MachineView:
-    server = simulation.server(name)
+    place = simulation.place(name)
     return MachineView(
         name=name,
-        host=server.host,
-        port=server.port,
+        host=place.host,
+        port=place.port,
         faults=simulation.faults(name),
         possible=sorted(simulation.machine(name).possible_faults),
     )

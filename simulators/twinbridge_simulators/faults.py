@@ -27,18 +27,22 @@ class FaultKind(StrEnum):
     STUCK = "stuck"
     OVERHEAT = "overheat"
     JAM = "jam"
+    LEAK = "leak"
+    RESTART = "restart"
+    BAD_STATUS = "bad-status"
+    DELETE_NODE = "delete-node"
+    OFFLINE = "offline"
+    HUGE = "huge"
+    STORM = "storm"
 
 
 SERVER_FAULTS = frozenset({FaultKind.REFUSE, FaultKind.ONE_CLIENT, FaultKind.HALF_OPEN})
 """These concern the port, and with it every machine behind it."""
 
-MACHINE_FAULTS = frozenset({FaultKind.OVERHEAT, FaultKind.JAM})
-"""These are physics: the machine itself is in trouble, and its registers show it."""
+MACHINE_FAULTS = frozenset({FaultKind.OVERHEAT, FaultKind.JAM, FaultKind.LEAK})
+"""These are physics: the machine itself is in trouble, and its values show it."""
 
-WIRE_FAULTS = frozenset(FaultKind) - SERVER_FAULTS - MACHINE_FAULTS - {FaultKind.STUCK}
-"""These act on single answers of one unit."""
-
-DEFAULT_DELAY = {FaultKind.SLOW: 0.2, FaultKind.LATE: 1.5}
+DEFAULT_DELAY = {FaultKind.SLOW: 0.2, FaultKind.LATE: 1.5, FaultKind.RESTART: 0.5}
 
 
 class Fault(BaseModel):
@@ -50,9 +54,22 @@ class Fault(BaseModel):
     unit: Annotated[int | None, Field(ge=0, le=255, description="None: every unit.")] = None
     table: Table | None = None
     address: Annotated[int | None, Field(ge=0, le=65535, description="As on the wire.")] = None
+    of: Annotated[
+        str | None,
+        Field(
+            alias="property",
+            description="Of `stuck`, `bad-status`, `delete-node`; None: every one.",
+        ),
+    ] = None
+    """The property that it strikes."""
     code: Annotated[int, Field(ge=1, le=255, description="Of `exception`.")] = 2
+    status: Annotated[str, Field(description="Of `bad-status`, as OPC UA names it.")] = (
+        "BadDeviceFailure"
+    )
+    rate: Annotated[float, Field(gt=0, le=10_000, description="Of `storm`, messages/s.")] = 1000.0
     delay: Annotated[
-        float | None, Field(ge=0, le=3600, description="Of `slow` and `late`, in seconds.")
+        float | None,
+        Field(ge=0, le=3600, description="Of `slow`, `late` and `restart`, in seconds."),
     ] = None
     times: Annotated[
         int | None, Field(ge=1, description="It ends after so many requests; None: never.")

@@ -11,6 +11,8 @@ from twinbridge.api.yaml_source import Document, load_paths
 from twinbridge.core.model import DeviceSpec
 from twinbridge.errors import InvalidDefinition
 from twinbridge_modbus import driver as modbus
+from twinbridge_mqtt.driver import driver as mqtt
+from twinbridge_opcua.driver import driver as opcua
 
 Annotations: TypeAlias = Mapping[str, str]
 
@@ -23,7 +25,9 @@ def load_devices(
     Raises InvalidDefinition with everything that is wrong, a line each.
     """
     documents, unread = load_paths(paths)
-    plant = compile_plant(documents, {modbus.name: modbus}, problems=unread)
+    plant = compile_plant(
+        documents, {driver.name: driver for driver in (modbus, opcua, mqtt)}, problems=unread
+    )
     wrong = [str(problem) for problem in plant.problems if not problem.warning]
     if wrong:
         raise InvalidDefinition("\n".join(["the definitions are wrong:", *wrong]))

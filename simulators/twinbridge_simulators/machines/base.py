@@ -1,4 +1,4 @@
-"""What every simulated machine is: a bank of registers and physics that move with time."""
+"""What every simulated machine is: physics that move with time, and mostly a bank of registers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from twinbridge_simulators.registers import RegisterBank, Table
 
 
 class Machine(Protocol):
-    """`bank` is its face on the wire; `step` moves the physics by `dt` seconds and shows them."""
-
-    @property
-    def bank(self) -> RegisterBank: ...
+    """`step` moves the physics by `dt` seconds and shows them."""
 
     @property
     def interval(self) -> float:
@@ -33,6 +30,13 @@ class Machine(Protocol):
     def step(self, dt: float) -> None: ...
 
 
+class BankMachine(Machine, Protocol):
+    """`bank` is its face on the wire."""
+
+    @property
+    def bank(self) -> RegisterBank: ...
+
+
 class Options(BaseModel):
     """What the annotation `simulator.twinbridge.io/options` may set, as a YAML mapping."""
 
@@ -40,7 +44,7 @@ class Options(BaseModel):
 
 
 class BaseMachine:
-    """The parts that all machines have; a subclass shows itself in `show`."""
+    """The parts that all machines with registers have; a subclass shows itself in `show`."""
 
     interval: float = 0.02
     possible_faults: frozenset[FaultKind] = frozenset()

@@ -1,0 +1,1 @@
+"""Simulated machines behind OPC UA servers."""
