@@ -34,12 +34,14 @@ def chunks(batches: Iterable[Batch]) -> Iterator[Chunk]:
     for device, samples in batches:
         devices.setdefault(device, []).extend(samples)
     for device, recorded in devices.items():
-        first = min(sample.source_time for _, sample in recorded)
-        last = max(sample.source_time for _, sample in recorded)
+        times = [sample[3] for _, sample in recorded]
+        first, last = min(times), max(times)
         columns: dict[str, list[object]] = {}
-        for name, (value, quality, _, source_time, *_) in recorded:
-            column = columns.setdefault(name, [])
-            column += (source_time - first, value, _CODES[quality])
+        for (name, sample), time in zip(recorded, times, strict=True):
+            column = columns.get(name)
+            if column is None:
+                column = columns[name] = []
+            column += (time - first, sample[0], _CODES[sample[1]])
         body = zlib.compress(dumps(columns), 1)
         yield Chunk(device, first, last, body, len(recorded))
 
