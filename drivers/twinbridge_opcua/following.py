@@ -13,6 +13,7 @@ from twinbridge.core.model import SECOND, Point
 from twinbridge.errors import DeviceFault, LinkLost
 from twinbridge.ports import Push, Reading, ReadResult
 from twinbridge_opcua.plan import Request
+from twinbridge_opcua.reading import value_of
 from twinbridge_opcua.resolving import Resolver
 from twinbridge_opcua.session import Session
 from twinbridge_opcua.subscription import (
@@ -124,13 +125,12 @@ class Following:
         for interval, members in sorted(classes.items()):
             try:
                 subscription = await self._subscription(interval)
+                refused = await self._monitor(subscription, members, with_filter=True)
+                if refused:
+                    await self._monitor(subscription, refused, with_filter=False)
             except DeviceFault as error:
                 log.warning("the server takes no subscription; polling", why=str(error))
-                self.not_monitored.update(members)
-                continue
-            refused = await self._monitor(subscription, members, with_filter=True)
-            if refused:
-                await self._monitor(subscription, refused, with_filter=False)
+                self.not_monitored.update(p for p in members if p not in self._items)
 
     async def _subscription(self, interval: int) -> Subscription:
         if interval in self.subscriptions:
@@ -169,7 +169,12 @@ class Following:
             items[handle] = new_item(point, self._followed[point])
             requests.append(creation(point, node, handle, with_filter=with_filter))
         subscription.items.update(items)
-        results = await self._session.monitor(subscription.number, requests)
+        try:
+            results = await self._session.monitor(subscription.number, requests)
+        except DeviceFault:
+            for handle in items:
+                del subscription.items[handle]
+            raise
         again = []
         for (handle, item), result in zip(items.items(), results, strict=True):
             if result.StatusCode.is_good():
@@ -209,8 +214,8 @@ class Following:
         """A node that was deleted may never be told of: its value is asked for."""
         items = [i for s in self.subscriptions.values() for i in s.quiet(QUIET)]
         points = [item.point for item in items]
-        nodes = [self._resolver.node(point) for point in points]
-        answers = await self._session.read_values([node for node in nodes if node is not None])
+        nodes = [(point, self._resolver.node(point)) for point in points]
+        answers = await self._session.read([value_of(p, node) for p, node in nodes if node])
         told: dict[Followed, list[Reading]] = {}
         gone = []
         for item, answer in zip(items, answers, strict=True):

@@ -17,7 +17,7 @@ from twinbridge_opcua.address import bound
 from twinbridge_opcua.config import OpcUaConnection
 from twinbridge_opcua.following import Following
 from twinbridge_opcua.plan import AT_ONCE, Request, arrange
-from twinbridge_opcua.reading import Decode, decoder
+from twinbridge_opcua.reading import Decode, decoder, value_of
 from twinbridge_opcua.resolving import Resolver
 from twinbridge_opcua.security import cautions
 from twinbridge_opcua.session import Session, open_session
@@ -78,7 +78,7 @@ class OpcUaLink:
         points = [p for p in request.points if bound(p).place is not None]
         await self._resolver.resolve(points)
         asked = {p: node for p in points if (node := self._resolver.node(p)) is not None}
-        answers = await self._session.read([_value_of(p, node) for p, node in asked.items()])
+        answers = await self._session.read([value_of(p, node) for p, node in asked.items()])
         readings = [self._decoded(p, a) for p, a in zip(asked, answers, strict=True)]
         readings += [lacking(p, self._resolver.missing(p)) for p in points if p not in asked]
         return ReadResult(readings, current=True)
@@ -109,9 +109,15 @@ class OpcUaLink:
                 else:
                     self._push(await self._following.look_after())
         except DeviceError as error:
-            lost = error if isinstance(error, LinkLost) else LinkLost(str(error))
-            self._failed = lost
-            self._news.set()
+            self._fail(error if isinstance(error, LinkLost) else LinkLost(str(error)))
+        except Exception as error:
+            # A link that nobody tends would show old values for ever.
+            log.exception("the link cannot go on", endpoint=self._session.endpoint)
+            self._fail(LinkLost(f"{self._session.endpoint}: {error!r}"))
+
+    def _fail(self, lost: LinkLost) -> None:
+        self._failed = lost
+        self._news.set()
 
     async def _wait(self) -> None:
         """Until there is something to follow, or it is time to look."""
@@ -171,11 +177,6 @@ def _own(request: ReadRequest) -> Request:
     if not isinstance(request, Request):
         raise TypeError("a link follows what it has planned")
     return request
-
-
-def _value_of(point: Point, node: ua.NodeId) -> ua.ReadValueId:
-    index = bound(point).model.index
-    return ua.ReadValueId(node, IndexRange=None if index is None else ua.String(index))
 
 
 @asynccontextmanager

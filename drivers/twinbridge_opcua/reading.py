@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from asyncua import ua
+from asyncua.ua.attribute_ids import AttributeIds
 
 from twinbridge.core.model import Point, Quality, Reason, Value, ValueType
 from twinbridge.ports import Reading
@@ -36,6 +37,12 @@ def nanoseconds(at: datetime | None) -> int | None:
     if since.days < 0:
         return None
     return since.days * _DAY_NS + since.seconds * _SECOND_NS + since.microseconds * 1000
+
+
+def value_of(point: Point, node: ua.NodeId) -> ua.ReadValueId:
+    """What to ask for, or to have watched: of an array the one element alone."""
+    index = bound(point).model.index
+    return ua.ReadValueId(node, AttributeIds.Value, None if index is None else ua.String(index))
 
 
 def decoder(point: Point) -> Decode:
@@ -75,9 +82,13 @@ def _converter(point: Point) -> Convert:
 
 
 def _element(index: int, convert: Convert) -> Convert:
+    """An index range of one is answered by an array of one; some servers give all of it."""
+
     def element(raw: object) -> Value:
         if not isinstance(raw, list):
             raise WrongType(f"the node gives {_shown(raw)}, which has no element {index}")
+        if len(raw) == 1:
+            return convert(raw[0])
         if index >= len(raw):
             raise WrongType(f"the node's array has {len(raw)} elements, none at {index}")
         return convert(raw[index])

@@ -55,6 +55,14 @@ _TOO_MUCH = frozenset(
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 
+class _TooMuch(Exception):
+    """The server does not take so much in one call."""
+
+    def __init__(self, error: UaStatusCodeError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Session:
     """Raises only DeviceErrors. `lost` is set when the connection has ended by itself."""
 
@@ -155,13 +163,18 @@ class Session:
     async def ask(self, call: Awaitable[Answer]) -> Answer:
         """One call to the server, bounded and translated."""
         try:
+            return await self._ask(call)
+        except _TooMuch as error:
+            raise translated(error.error, self.endpoint) from error.error
+
+    async def _ask(self, call: Awaitable[Answer]) -> Answer:
+        """As `ask`, but for what might do in smaller portions: _TooMuch."""
+        try:
             async with asyncio.timeout(self._timeout):
                 answer = await call
-        except UaStatusCodeError as error:
-            if error.code in _TOO_MUCH:
-                raise
-            raise translated(error, self.endpoint) from error
         except Exception as error:
+            if isinstance(error, UaStatusCodeError) and error.code in _TOO_MUCH:
+                raise _TooMuch(error) from error
             failed = translated(error, self.endpoint)
             if isinstance(failed, NoResponse):
                 self._silent += 1
@@ -182,10 +195,10 @@ class Session:
         while len(found) < len(items):
             part = items[len(found) : len(found) + self._portion[kind]]
             try:
-                results = await self.ask(ask(part))
-            except UaStatusCodeError as error:
+                results = await self._ask(ask(part))
+            except _TooMuch as error:
                 if len(part) == 1:
-                    raise translated(error, self.endpoint) from error
+                    raise translated(error.error, self.endpoint) from error.error
                 self._portion[kind] = len(part) // 2
                 continue
             if len(results) != len(part):
@@ -227,11 +240,17 @@ async def _connect(client: Client, connection: OpcUaConnection, endpoint: str) -
 
 async def _close(client: Client) -> None:
     """Take leave if the server lets us; leave no task and no socket either way."""
-    publishing = client.uaclient._publish_task  # noqa: SLF001 - the library leaves it behind when the server is gone
-    with suppress(Exception):
-        async with asyncio.timeout(CLOSE_WITHIN):
-            await client.disconnect()
-    client.disconnect_socket()
-    if publishing is not None:
-        publishing.cancel()
-        await asyncio.wait([publishing])
+    # The library leaves these behind when the server is gone, or does not read any more.
+    publishing = client.uaclient._publish_task  # noqa: SLF001 - it has no other name
+    protocol = client.uaclient.protocol
+    try:
+        with suppress(Exception):
+            async with asyncio.timeout(CLOSE_WITHIN):
+                await client.disconnect()
+    finally:
+        client.disconnect_socket()
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+        if publishing is not None:
+            publishing.cancel()
+            await asyncio.wait([publishing])

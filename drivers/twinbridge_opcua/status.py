@@ -59,6 +59,7 @@ _STALE = frozenset(
 )
 _SESSION_OVER = frozenset(
     {
+        StatusCodes.BadSubscriptionIdInvalid,
         StatusCodes.BadSessionIdInvalid,
         StatusCodes.BadSessionClosed,
         StatusCodes.BadSessionNotActivated,

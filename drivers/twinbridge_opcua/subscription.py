@@ -9,7 +9,6 @@ from time import monotonic
 
 import structlog
 from asyncua import ua
-from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 from prometheus_client import Counter
 
@@ -17,7 +16,7 @@ from twinbridge.core.model import MILLISECOND, Point, Quality, Reason
 from twinbridge.ports import UNCHANGED, Push, Reading, ReadResult
 from twinbridge_opcua.address import bound
 from twinbridge_opcua.plan import Request
-from twinbridge_opcua.reading import Decode, decoder
+from twinbridge_opcua.reading import Decode, decoder, value_of
 from twinbridge_opcua.status import OVERFLOW, said
 
 log = structlog.get_logger()
@@ -187,11 +186,8 @@ def creation(
     """The input of a trip is never queued: only its newest value counts, and at once."""
     address = bound(point)
     sampling = address.model.sampling_interval or point.interval
-    index = address.model.index
     return ua.MonitoredItemCreateRequest(
-        ItemToMonitor=ua.ReadValueId(
-            node, AttributeIds.Value, None if index is None else ua.String(index)
-        ),
+        ItemToMonitor=value_of(point, node),
         MonitoringMode=ua.MonitoringMode.Reporting,
         RequestedParameters=ua.MonitoringParameters(
             ClientHandle=ua.IntegerId(handle),

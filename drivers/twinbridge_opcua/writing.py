@@ -17,6 +17,7 @@ from twinbridge.errors import DeviceError, WriteRejected
 from twinbridge_opcua.address import bound
 from twinbridge_opcua.config import VALUE, Method
 from twinbridge_opcua.nodes import parse_node
+from twinbridge_opcua.reading import value_of
 from twinbridge_opcua.resolving import FORWARD
 from twinbridge_opcua.session import Session
 from twinbridge_opcua.status import of_status, said
@@ -184,15 +185,31 @@ class Writer:
     async def _kind(self, point: Point, node: ua.NodeId) -> ua.VariantType:
         """Of the value that the node has now, else of its data type."""
         value, data_type = await self._session.read(
-            [ua.ReadValueId(node, a) for a in (AttributeIds.Value, AttributeIds.DataType)]
+            [value_of(point, node), ua.ReadValueId(node, AttributeIds.DataType)]
         )
         if value.Value is not None and value.Value.Value is not None:
+            self._must_fit(point, value.Value.Value)
             return value.Value.VariantType
         declared = data_type.Value.Value if data_type.Value is not None else None
         kind = variant_type(declared)
         if kind is None:
             raise WriteRejected(f"{point.ref}: the node's type {declared} cannot be written")
         return kind
+
+    @staticmethod
+    def _must_fit(point: Point, present: object) -> None:
+        """Raises WriteRejected where a write would replace a whole array by one value."""
+        index = bound(point).model.index
+        if not isinstance(present, list):
+            if index is not None:
+                raise WriteRejected(f"{point.ref}: the node is no array, so it has no index")
+        elif index is None:
+            raise WriteRejected(f"{point.ref}: the node is an array; say which index is written")
+        elif len(present) != 1:
+            raise WriteRejected(
+                f"{point.ref}: the server cannot write one element of an array; the others"
+                " would be lost"
+            )
 
     async def _inputs(self, method: ua.NodeId) -> Sequence[ua.Argument]:
         """What the method takes; nothing when it declares nothing."""
