@@ -27,7 +27,8 @@ from twinbridge.core.model import SECOND
 from twinbridge.errors import LinkLost, NoResponse
 from twinbridge_mqtt import faults
 from twinbridge_mqtt.config import MqttConnection
-from twinbridge_mqtt.wire import BufferedSocket, dial
+from twinbridge_mqtt.frames import frame_at, plain_message
+from twinbridge_mqtt.wire import LARGE, BufferedSocket, dial
 
 if TYPE_CHECKING:
     from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
@@ -38,6 +39,9 @@ _ID_DIGITS = 12
 _VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 SILENCES = 1.5
 """A broker that was silent for so many keep-alives is lost (MQTT 3.1.1, 3.1.2.10)."""
+
+GATHER = 0.003
+"""Seconds: when messages come faster than this they are read together, others at once."""
 
 
 class Receiver(Protocol):
@@ -106,8 +110,11 @@ class Session:
         self._unacknowledged: dict[int, asyncio.Future[int]] = {}
         self._why = ""
         self._writing = False
+        self._passing = 0
+        """Bytes to come of the packet that the client library reads."""
         self._timer: asyncio.TimerHandle | None = None
         self._ping_at = 0.0
+        self._read_at = 0.0
         self.heard = monotonic()
         """When the broker last said anything, s of the monotonic clock."""
 
@@ -194,8 +201,18 @@ class Session:
             return
         self.heard = monotonic()
         self._take()
-        if not self._why and self._socket.pending:
+        if self._why:
+            return
+        if self._socket.pending:
             self._loop.call_soon(self._read_on)
+        elif self.heard - self._read_at < GATHER:
+            self._loop.remove_reader(self._number)
+            self._loop.call_later(GATHER, self._read_again)
+        self._read_at = self.heard
+
+    def _read_again(self) -> None:
+        if not self._why:
+            self._loop.add_reader(self._number, self._readable)
 
     def _rival(self) -> str:
         """A broker ends the older of two sessions with one client id, mostly without a word."""
@@ -207,14 +224,41 @@ class Session:
             self._readable()
 
     def _take(self) -> None:
-        socket, read = self._socket, self._paho.loop_read
         code = 0
         try:
-            while socket.buffered and not code and not self._why:
-                code = read()
+            while not code and not self._why and self._next_packet():
+                code = self._hand_on() if self._passing else 0
         except Exception as error:  # noqa: BLE001 - a malformed packet raises whatever comes of it
             self._lose(f"what the broker sent is no MQTT: {error}")
         self._flush(code)
+
+    def _next_packet(self) -> bool:
+        """Take plain messages until another packet comes first; False when bytes are wanting."""
+        wire, properties = self._socket, self._connection.version == "5"
+        held, received = wire.held, self._to.received
+        while not self._passing:
+            frame = frame_at(held, wire.at)
+            if frame is None or (frame.end > len(held) and frame.end - frame.start <= LARGE):
+                return False
+            message = None
+            if frame.plain and frame.end <= len(held):
+                message = plain_message(held, frame, properties=properties)
+            if message is None:
+                self._passing = frame.end - frame.start
+            else:
+                wire.at = frame.end
+                topic, payload = message
+                received(topic, payload, retained=frame.retained, expiry=None, correlation="")
+        return wire.at < len(held)
+
+    def _hand_on(self) -> int:
+        """Let the library have what there is of the packet that is its own; returns its code."""
+        wire = self._socket
+        before = wire.at
+        wire.deal(min(len(wire.held), before + self._passing))
+        code = self._paho.loop_read()
+        self._passing -= wire.at - before
+        return code
 
     def _flush(self, code: int = 0) -> None:
         """After whatever may have written: the loop sends what the socket did not take."""

@@ -24,10 +24,13 @@ class Entry:
     """`current` is what is known of the property, also while it is not good."""
 
     __slots__ = (
+        "_convert",
         "_dated",
+        "_extract",
         "_late_since",
         "_max_age",
         "_optional",
+        "_span",
         "_stamp",
         "_told",
         "_topic",
@@ -45,7 +48,10 @@ class Entry:
         self.point = point
         self.codec = where.reader.codec
         self.stamp_of = where.reader.stamp
+        self._extract = self.codec.extract
+        self._convert = self.codec.convert
         self._topic = topic
+        self._span = where.max_age or NEVER
         self._max_age = where.max_age
         self._optional = where.model.optional
         self._dated = where.connection.availability is not None or self.stamp_of is not None
@@ -62,17 +68,27 @@ class Entry:
 
     def take(self, document: object, message: Message) -> bool:
         """Whether the message, parsed, says anything new of the property."""
-        codec, stamp_of = self.codec, self.stamp_of
+        stamp_of = self.stamp_of
         try:
-            value = codec.convert(codec.extract(document))
+            value = self._convert(self._extract(document))
             stamp = 0 if stamp_of is None else self._believed(stamp_of(document), message)
         except Missing as error:
             return False if self._optional else self.refuse(error)
         except BadPayload as error:
             return self.refuse(error)
+        previous = self.current
+        if stamp_of is None and not message.retained:  # the common case
+            self.stale_at = message.mono + self._span
+            if (
+                value == previous.value
+                and previous.quality is Quality.GOOD
+                and type(value) is type(previous.value)
+            ):
+                return False
+            self.current = Reading(self.point, value)
+            return True
         if stamp and self._late(stamp, message):
             return False
-        previous = self.current
         self.current = self._judged(value, stamp, message)
         return self.current is not previous
 
@@ -102,8 +118,7 @@ class Entry:
 
     def prolong(self, now: int) -> int:
         """The same again: until when it holds from now (monotonic ns)."""
-        if self._max_age:
-            self.stale_at = now + self._max_age
+        self.stale_at = now + self._span
         return self.stale_at
 
     def grow_old(self, now: int) -> bool:

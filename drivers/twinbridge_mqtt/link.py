@@ -160,6 +160,7 @@ class MqttLink:
             if where.last is not None:
                 station.hear(where.last)
         station.requests[request] = None
+        request.station = station
 
     def _end(self, request: MqttRequest) -> None:
         route = self._routes.get(request.topic)
@@ -200,8 +201,7 @@ class MqttLink:
                     pushes += self._presence(station, now)
             for request in route.requests:
                 result = request.take(message)
-                station_of = self._stations.get(request.device)
-                if station_of is None or station_of.online:
+                if request.station is None or request.station.online:
                     request.lost = ""
                     pushes.append(Push(request, result))
                 else:
@@ -234,7 +234,7 @@ class MqttLink:
         self._confirm_at = now + self._confirm_every
         pushes: list[Push] = []
         for request in self._followed:
-            station = self._stations.get(request.device)
+            station = request.station
             if station is not None and not station.online:
                 if request.lost != station.why and self._said(station, now):
                     pushes.append(self._lose(request, station.why))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from twinbridge.core.model import Point, Quality
 from twinbridge.ports import UNCHANGED, Reading, ReadResult
@@ -14,6 +14,9 @@ from twinbridge_mqtt.message import Message
 from twinbridge_mqtt.parsing import Parse
 from twinbridge_mqtt.refusal import BadPayload
 
+if TYPE_CHECKING:
+    from twinbridge_mqtt.station import Station
+
 _Group: TypeAlias = tuple[Parse, list[Entry]]
 
 
@@ -21,6 +24,7 @@ class MqttRequest:
     """Fills `twinbridge.ports.ReadRequest`; remembers what its topic last said."""
 
     __slots__ = (
+        "_ages",
         "_bad",
         "_entries",
         "_groups",
@@ -29,10 +33,12 @@ class MqttRequest:
         "_stale_at",
         "_tell_all",
         "_unread",
+        "device",
         "fresh",
         "lost",
         "points",
         "qos",
+        "station",
         "topic",
     )
     pushed = True
@@ -44,6 +50,7 @@ class MqttRequest:
         self._entries = [Entry(point, topic) for point in points]
         self._groups = _groups(self._entries)
         self._plain = all(entry.stamp_of is None for entry in self._entries)
+        self._ages = any(bound(p).max_age for p in points)
         self._payload: bytes | None = None
         self._stale_at = NEVER
         self._bad: dict[Point, Reading] = {e.point: e.current for e in self._entries}
@@ -51,12 +58,11 @@ class MqttRequest:
         self._unread = True
         self.fresh = False
         """A message came since the last confirmation."""
+        self.device = points[0].ref.device
+        self.station: Station | None = None
+        """Its device, where that says whether it is there."""
         self.lost = ""
         """Why the device was last said to be lost, '' while it is not."""
-
-    @property
-    def device(self) -> str:
-        return self.points[0].ref.device
 
     @property
     def availability(self) -> Availability | None:
@@ -95,7 +101,7 @@ class MqttRequest:
                 changed += [entry.current for entry in entries if entry.refuse(document)]
             else:
                 changed += [entry.current for entry in entries if entry.take(document, message)]
-        self._stale_at = min(entry.stale_at for entry in self._entries)
+        self._stale_at = min([entry.stale_at for entry in self._entries])
         return self._answer(changed)
 
     def confirm(self, now: int) -> ReadResult:
@@ -119,7 +125,7 @@ class MqttRequest:
 
     def _prolong(self, now: int) -> None:
         """The same again: it holds for another maxAge."""
-        if self._stale_at is not NEVER:
+        if self._ages:
             self._stale_at = min([entry.prolong(now) for entry in self._entries])
 
     def _answer(self, changed: Sequence[Reading]) -> ReadResult:

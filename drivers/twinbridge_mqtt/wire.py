@@ -12,24 +12,24 @@ from twinbridge_mqtt.config import MqttConnection, TlsOptions
 
 PIECE = 16_384
 """Bytes that are taken at once: some hundred messages, a few ms of the loop's time."""
+LARGE = 65_536
+"""A packet that is longer is handed on as it comes, not gathered first."""
 
 
 class BufferedSocket:
     """What the client library takes for its socket.
 
-    The library asks for a packet byte by byte; here that costs no system call each. `fill` takes
-    what has come, and `recv` deals it out.
+    `fill` takes what has come; the library may `recv` only what is dealt out to it, a packet at
+    a time, which costs no system call for each of its bytes.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
-        self._held = b""
-        self._at = 0
+        self.held = b""
+        self.at = 0
+        """Where in `held` the first byte is that nobody has taken."""
+        self._dealt = 0
         self._on_close: Callable[[], None] | None = None
-
-    @property
-    def buffered(self) -> bool:
-        return self._at < len(self._held)
 
     @property
     def pending(self) -> bool:
@@ -39,19 +39,24 @@ class BufferedSocket:
     def fill(self) -> bool:
         """Take what has come; False at the end of the stream. Raises OSError."""
         try:
-            self._held = self._socket.recv(PIECE)
+            came = self._socket.recv(PIECE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return True
-        self._at = 0
-        return bool(self._held)
+        self.held = self.held[self.at :] + came if self.at < len(self.held) else came
+        self.at = 0
+        return bool(came)
+
+    def deal(self, until: int) -> None:
+        """Let the library read up to that place in `held`."""
+        self._dealt = until
 
     def recv(self, size: int) -> bytes:
-        """Raises BlockingIOError when what was taken is used up."""
-        start = self._at
-        if start >= len(self._held):
+        """Raises BlockingIOError when what was dealt is used up."""
+        start = self.at
+        if start >= self._dealt:
             raise BlockingIOError
-        self._at = start + size
-        return self._held[start : self._at]
+        self.at = min(start + size, self._dealt)
+        return self.held[start : self.at]
 
     def send(self, content: bytes) -> int:
         return self._socket.send(content)
