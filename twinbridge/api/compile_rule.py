@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from twinbridge.api.compile_device import canonical
 from twinbridge.api.device_resources import Device
 from twinbridge.api.findings import Findings
 from twinbridge.api.problems import Path, unknown
 from twinbridge.api.property_value import fit, refusal, typed
-from twinbridge.api.rule_resource import Comparison, Group, Rule, WriteEntry
+from twinbridge.api.rule_condition import Comparison, Group, RuleInput
+from twinbridge.api.rule_resource import Rule, WriteEntry
 from twinbridge.api.yaml_source import Document
 from twinbridge.core.model import (
     SECOND,
@@ -76,12 +77,11 @@ class RuleCompiler:
         conditions: list[Comparison] = [rule.spec.when]
         if rule.spec.enabled_when:
             conditions.append(rule.spec.enabled_when.condition)
-        for target in targets:
-            for comparison in (leaf for c in conditions for leaf in leaves(c)):
-                inputs = self._trip_inputs.setdefault(comparison.device or target, set())
-                inputs.add(comparison.input or "")
-                if comparison.deviation:
-                    inputs.add(comparison.deviation.other)
+        named = {given.name: given for given in rule.spec.inputs}
+        for comparison in (leaf for c in conditions for leaf in leaves(c)):
+            for device, name in _read_by(comparison, named):
+                for owner in [device] if device else targets:
+                    self._trip_inputs.setdefault(owner, set()).add(name)
 
     def trip_inputs(self, device: str) -> frozenset[str]:
         return frozenset(self._trip_inputs.get(device, ()))
@@ -104,6 +104,20 @@ def leaves(condition: Comparison) -> list[Comparison]:
     return [leaf for part in parts for leaf in leaves(part)] if parts else [condition]
 
 
+def _read_by(
+    comparison: Comparison, named: Mapping[str, RuleInput]
+) -> Iterator[tuple[str | None, str]]:
+    """The properties that a comparison reads, each with its device if it names one."""
+    deviation = comparison.deviation
+    for name in (comparison.input_name, deviation.input_name if deviation else None):
+        if name is not None and name in named:
+            yield named[name].device, named[name].property
+    if comparison.input is not None:
+        yield comparison.device, comparison.input
+    if deviation and deviation.other is not None:
+        yield comparison.device, deviation.other
+
+
 def _parts(condition: Comparison) -> list[Comparison]:
     if not isinstance(condition, Group):
         return []
@@ -120,15 +134,19 @@ class _Instance:
     devices: Mapping[str, DeviceSpec]
     written: Mapping[str, Device]
     found: Findings
+    named: dict[str, RuleInput] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
 
     def compile(self) -> RuleInstance | None:
         spec, before = self.rule.spec, self.found.count
+        self._name_inputs()
         condition = self._condition(spec.when, ("spec", "when"), None)
         enable = self._enable()
         trip = self._trip()
         act = self._act()
         if self.found.count > before or condition is None:
             return None
+        self._check_use()
         return RuleInstance(
             rule=self.rule.metadata.name,
             device=self.target,
@@ -147,6 +165,19 @@ class _Instance:
             revision=canonical(spec.model_dump(mode="json")).hex()[:16],
             namespace=self.rule.metadata.namespace,
         )
+
+    def _name_inputs(self) -> None:
+        for index, given in enumerate(self.rule.spec.inputs):
+            if given.name in self.named:
+                self._wrong(("spec", "inputs", index, "name"), f"{given.name} is given twice")
+            self.named[given.name] = given
+
+    def _check_use(self) -> None:
+        subject = f"Rule/{self.rule.metadata.name}"
+        for index, given in enumerate(self.rule.spec.inputs):
+            if given.name not in self.used:
+                message = f"no condition reads the input {given.name}"
+                self.found.warn(self.document, subject, ("spec", "inputs", index), message)
 
     def _wrong(self, path: Path, message: str) -> None:
         subject = f"Rule/{self.rule.metadata.name}"
@@ -193,16 +224,19 @@ class _Instance:
         return Vote(need, sound)
 
     def _compare(self, given: Comparison, path: Path, stale: int | None) -> Compare | None:
-        point = self._input(given.device, given.input or "", path)
+        point, patience = self._watched(given.input_name, given.device, given.input, path)
         if point is None:
             return None
+        stale = given.stale_after or patience or stale
         op = Op(given.given[0])
         wrong = _misfit(given, op, point.spec)
         if wrong:
             self._wrong((*path, str(op)), wrong)
         reference = None
         if given.deviation:
-            other = self._input(given.device, given.deviation.other, (*path, "deviation"))
+            deviation, place = given.deviation, (*path, "deviation")
+            owner = given.device or (None if given.input_name is None else point.ref.device)
+            other, _ = self._watched(deviation.input_name, owner, deviation.other, place)
             reference = other.ref if other else None
         band = given.inside or given.outside or [0.0, 0.0]
         return Compare(
@@ -217,6 +251,20 @@ class _Instance:
             reference=reference,
             stale_after=stale or max(MISSED_POLLS * point.interval, STALE_AT_LEAST),
         )
+
+    def _watched(
+        self, input_name: str | None, device: str | None, name: str | None, path: Path
+    ) -> tuple[Point | None, int | None]:
+        """What a comparison reads, by an input's name or directly, and when an input is stale."""
+        if input_name is None:
+            return self._input(device, name or "", path), None
+        given = self.named.get(input_name)
+        if given is None:
+            self._wrong((*path, "input"), unknown("input", input_name, list(self.named)))
+            return None, None
+        place: Path = ("spec", "inputs", self.rule.spec.inputs.index(given))
+        self.used.add(input_name)
+        return self._input(given.device, given.property, place), given.stale_after
 
     def _input(self, device: str | None, name: str, path: Path) -> Point | None:
         point = self._point(device, name, path)

@@ -10,10 +10,12 @@ import yaml
 
 from twinbridge.api.driver_models import DriverModels
 from twinbridge.api.plant import Plant, load_plant
-from twinbridge_modbus import driver
+from twinbridge_modbus import driver as modbus
+from twinbridge_mqtt import driver as mqtt
+from twinbridge_opcua import driver as opcua
 
 EXAMPLE = Path(__file__).with_name("pump.yaml")
-DRIVERS: dict[str, DriverModels] = {"modbus": driver}
+DRIVERS: dict[str, DriverModels] = {d.name: d for d in (modbus, mqtt, opcua)}
 Resource = dict[str, Any]
 
 

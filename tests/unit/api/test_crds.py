@@ -94,6 +94,9 @@ def test_the_example_is_taken() -> None:
 
 
 HOT = {"property": "temperature", "above": 1}
+WARM = {"input": "t", "above": 1}
+APART = {"property": "temperature", "onBad": "Trip"}
+T = {"name": "t", "property": "temperature"}
 Bend = Callable[[Resource, Resource, Resource], object]
 BENDS: list[Bend] = [
     lambda m, d, r: d["spec"].update(connection={}),
@@ -133,6 +136,17 @@ BENDS: list[Bend] = [
     lambda m, d, r: r["spec"].update(when={"any": [HOT], **HOT, "onBad": "Trip"}),
     lambda m, d, r: r["spec"].update(when={"any": [HOT], "property": "run", "onBad": "Trip"}),
     lambda m, d, r: r["spec"].update(when={"all": [{"any": [{"all": [HOT]}]}], "onBad": "Trip"}),
+    lambda m, d, r: r["spec"].update(inputs=[T, T], when={**WARM, "onBad": "Trip"}),
+    lambda m, d, r: r["spec"].update(inputs=[{"name": "t"}], when={**WARM, "onBad": "Trip"}),
+    lambda m, d, r: r["spec"].update(inputs=[T], when={**HOT, **WARM, "onBad": "Trip"}),
+    lambda m, d, r: r["spec"].update(inputs=[T], when={**WARM, "device": "d", "onBad": "Trip"}),
+    lambda m, d, r: r["spec"].update(
+        inputs=[T], when={"any": [HOT], "input": "t", "onBad": "Trip"}
+    ),
+    lambda m, d, r: r["spec"].update(when={**APART, "deviation": {"above": 1}}),
+    lambda m, d, r: r["spec"].update(
+        inputs=[T], when={**APART, "deviation": {"above": 1, "from": "run", "input": "t"}}
+    ),
 ]
 
 
@@ -153,12 +167,15 @@ def test_cluster_and_models_refuse_the_same(tmp_path: Path, bend: Bend) -> None:
         {"property": "temperature", "inside": [1, 2.5]},
         {"property": "temperature", "rateAbove": 0.5, "window": "10s"},
         {"property": "temperature", "deviation": {"from": "temperature", "above": 2}},
+        WARM,
+        {"input": "t", "deviation": {"from": "temperature", "above": 2}},
+        {"property": "temperature", "deviation": {"input": "t", "above": 2}},
         {"atLeast": 2, "of": [HOT, {"any": [HOT, {"property": "run", "equals": True}]}, HOT]},
     ],
 )
 def test_cluster_and_models_take_the_same(tmp_path: Path, when: dict[str, Any]) -> None:
     model, device, rule = resources()
-    rule["spec"]["when"] = {**when, "onBad": "Trip"}
+    rule["spec"].update(inputs=[T], when={**when, "onBad": "Trip"})
 
     assert load(tmp_path, model, device, rule).sound
     assert cluster_says(rule) == []
