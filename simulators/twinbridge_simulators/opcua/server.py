@@ -6,15 +6,18 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self, TypeAlias
 
-from asyncua import Server, ua
+from asyncua import ua
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.internal_server import InternalServer
+from asyncua.server.server import Server
 from asyncua.server.user_managers import UserManager
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.status_codes import StatusCodes
 from typing_extensions import override
 
 from twinbridge.errors import InvalidInput
@@ -22,21 +25,22 @@ from twinbridge_simulators.background import Background
 from twinbridge_simulators.faults import Fault, FaultKind
 from twinbridge_simulators.opcua.certificate import self_signed
 from twinbridge_simulators.opcua.gate import Gate
-from twinbridge_simulators.opcua.space import TYPES, HighPressure, Space
+from twinbridge_simulators.opcua.space import HighPressure, Space
+from twinbridge_simulators.opcua.terms import TYPES, data_value, stamped, standard, status
 from twinbridge_simulators.opcua.variables import Variable
 from twinbridge_simulators.opcua.world import Site
 
-Write: TypeAlias = Callable[[ua.NodeId, ua.AttributeIds, ua.DataValue], Awaitable[ua.StatusCode]]
+Write: TypeAlias = Callable[[ua.NodeId, AttributeIds, ua.DataValue], Awaitable[ua.StatusCode]]
 Shown: TypeAlias = tuple[object, int]
 """A raw value and the status code that it is shown with."""
 
 LIMITS = {
-    ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead: 200,
-    ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite: 100,
-    ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerMethodCall: 20,
-    ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse: 100,
-    ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall: 200,
-    ua.ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerTranslateBrowsePathsToNodeIds: 100,  # noqa: E501 - the name
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead: 200,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerWrite: 100,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerMethodCall: 20,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse: 100,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxMonitoredItemsPerCall: 200,
+    ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerTranslateBrowsePathsToNodeIds: 100,  # noqa: E501 - the name
 }
 SOON_CLOSED = 1.0
 """Seconds that connections may take to end."""
@@ -117,7 +121,7 @@ class OpcUaServer:
     async def _fill(self, server: Server) -> None:
         aspace = server.iserver.aspace
         self._plain_write = aspace.write_attribute_value
-        aspace.write_attribute_value = self._client_writes  # type: ignore[method-assign]  # a setter could refuse only the whole request
+        aspace.write_attribute_value = self._client_writes  # type: ignore[method-assign, assignment]  # a setter could refuse only the whole request
         self._space = Space(server)
         self._ids, self._variable_of, self._shown = {}, {}, {}
         self._events = [
@@ -150,12 +154,12 @@ class OpcUaServer:
 
     async def _clock(self) -> None:
         """CurrentTime, which clients watch, once a second."""
-        node = ua.NodeId(ua.ObjectIds.Server_ServerStatus_CurrentTime)
+        node = standard(ObjectIds.Server_ServerStatus_CurrentTime)
         while True:
             if self._server is not None:
                 now = datetime.now(UTC)
-                value = ua.DataValue(ua.Variant(now), SourceTimestamp=now, ServerTimestamp=now)
-                await self._plain_write(node, ua.AttributeIds.Value, value)
+                value = data_value(ua.Variant(now, ua.VariantType.DateTime), now)
+                await self._plain_write(node, AttributeIds.Value, value)
             await asyncio.sleep(1)
 
     async def show(self) -> None:
@@ -173,16 +177,10 @@ class OpcUaServer:
             await event.tell()
 
     async def _write(self, key: str, variable: Variable, raw: object) -> None:
-        now = datetime.now(UTC)
-        status = self._status.get(key, 0)
-        value = ua.DataValue(
-            ua.Variant(raw, TYPES[variable.kind]),
-            StatusCode=ua.StatusCode(status),
-            SourceTimestamp=now,
-            ServerTimestamp=now,
-        )
-        self._shown[key] = raw, status
-        await self._plain_write(self._ids[key], ua.AttributeIds.Value, value)
+        code = self._status.get(key, 0)
+        value = data_value(ua.Variant(raw, TYPES[variable.kind]), datetime.now(UTC), code)
+        self._shown[key] = raw, code
+        await self._plain_write(self._ids[key], AttributeIds.Value, value)
 
     async def _delete_and_add(self, server: Server) -> None:
         for key in self._deleted & self._ids.keys():
@@ -193,24 +191,23 @@ class OpcUaServer:
             await self._add(key)
 
     async def _client_writes(
-        self, node: ua.NodeId, attribute: ua.AttributeIds, value: ua.DataValue
+        self, node: ua.NodeId, attribute: AttributeIds, value: ua.DataValue
     ) -> ua.StatusCode:
         """What a client writes goes to the machine first, which may refuse it."""
         key = self._variable_of.get(node)
-        if key is None or attribute != ua.AttributeIds.Value or value.Value is None:
+        if key is None or attribute != AttributeIds.Value or value.Value is None:
             return await self._plain_write(node, attribute, value)
         variable = self._site.nodes.variables[key]
         if value.Value.VariantType != TYPES[variable.kind]:
-            return ua.StatusCode(ua.StatusCodes.BadTypeMismatch)
+            return status(StatusCodes.BadTypeMismatch)
         try:
             variable.write(value.Value.Value)
         except InvalidInput:
-            return ua.StatusCode(ua.StatusCodes.BadOutOfRange)
+            return status(StatusCodes.BadOutOfRange)
         if key in self._stuck:
-            return ua.StatusCode()
+            return status(0)
         self._shown[key] = value.Value.Value, 0
-        told = replace(value, SourceTimestamp=value.SourceTimestamp or datetime.now(UTC))
-        return await self._plain_write(node, attribute, told)
+        return await self._plain_write(node, attribute, stamped(value, datetime.now(UTC)))
 
     def strike(self, fault: Fault) -> bool:
         """A fault of the whole server; whether it stands."""
@@ -277,7 +274,7 @@ class _Users(UserManager):
 
 def _status(name: str) -> int:
     """Raises InvalidInput."""
-    code = getattr(ua.StatusCodes, name, None)
+    code = getattr(StatusCodes, name, None)
     if not isinstance(code, int):
         raise InvalidInput(
             f"status {name!r} is none of OPC UA, such as BadDeviceFailure or "

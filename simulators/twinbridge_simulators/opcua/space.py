@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from asyncua import Node, Server, ua
+from asyncua import ua
+from asyncua.common.node import Node
+from asyncua.server.event_generator import EventGenerator
+from asyncua.server.server import Server
+from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.status_codes import StatusCodes
 
-from twinbridge.core.model import ValueType
 from twinbridge.errors import InvalidInput
 from twinbridge_opcua.address import BrowsePath
 from twinbridge_opcua.nodes import BASE, NodeName
@@ -19,14 +23,9 @@ from twinbridge_simulators.opcua.boiler_space import (
     Item,
     node_of,
 )
+from twinbridge_simulators.opcua.terms import TYPES, named, numbered, standard, status
 from twinbridge_simulators.opcua.variables import Call, Variable
 
-TYPES = {
-    ValueType.BOOL: ua.VariantType.Boolean,
-    ValueType.INT: ua.VariantType.Int64,
-    ValueType.FLOAT: ua.VariantType.Double,
-    ValueType.STRING: ua.VariantType.String,
-}
 UN_CEFACT = "http://www.opcfoundation.org/UA/units/un/cefact"
 SEVERITY = 800
 
@@ -44,13 +43,7 @@ class Space:
         return self._index[uri]
 
     async def node_id(self, name: NodeName) -> ua.NodeId:
-        kinds = {
-            "i": ua.NodeIdType.Numeric,
-            "s": ua.NodeIdType.String,
-            "g": ua.NodeIdType.Guid,
-            "b": ua.NodeIdType.ByteString,
-        }
-        return ua.NodeId(name.name, await self.index(name.uri), kinds[name.kind])
+        return numbered(name, await self.index(name.uri))
 
     async def add_variable(self, variable: Variable, raw: object) -> ua.NodeId:
         """The node of a variable, with the folders that lead to it."""
@@ -58,7 +51,7 @@ class Space:
         if isinstance(place, BrowsePath):
             index = await self.index(place.uri)
             parent = await self._folder(place.names[:-1], index)
-            node_id = ua.NodeId("/".join(place.names), index)
+            node_id = named("/".join(place.names), index)
             name = place.names[-1]
         else:
             node_id = await self.node_id(place)
@@ -71,7 +64,7 @@ class Space:
             await node.set_writable()
         item = _boiler_item(place)
         if item is not None and item.unit is not None:
-            await _make_analog(node, item)
+            await _make_analog(node, item, str(node_id.Identifier))
         return node.nodeid
 
     async def _parent_of(self, place: NodeName) -> tuple[Node, str]:
@@ -80,13 +73,13 @@ class Space:
         if _boiler_item(place) is None:
             return objects, str(place.name)
         boiler, _dot, name = str(place.name).partition(".")
-        return self._server.get_node(ua.NodeId(boiler, await self.index(URI))), name
+        return self._server.get_node(named(boiler, await self.index(URI))), name
 
     async def _folder(self, names: tuple[str, ...], index: int) -> Node:
         """The object at a path, made if it is not there."""
         node: Node = self._server.nodes.objects
         for depth, name in enumerate(names, start=1):
-            node_id = ua.NodeId("/".join(names[:depth]), index)
+            node_id = named("/".join(names[:depth]), index)
             if node_id not in self._server.iserver.aspace:
                 node = await node.add_object(node_id, ua.QualifiedName(name, index))
             else:
@@ -105,13 +98,13 @@ class Space:
 
         async def run(_object: ua.NodeId, *arguments: ua.Variant) -> ua.StatusCode:
             if len(arguments) < len(call.arguments):
-                return ua.StatusCode(ua.StatusCodes.BadArgumentsMissing)
+                return status(StatusCodes.BadArgumentsMissing)
             value = True if call.argument is None else arguments[call.argument].Value
             try:
                 call.element.write(value)
             except InvalidInput:
-                return ua.StatusCode(ua.StatusCodes.BadInvalidArgument)
-            return ua.StatusCode()
+                return status(StatusCodes.BadInvalidArgument)
+            return status(0)
 
         await self._server.get_node(object_id).add_method(
             method_id,
@@ -125,24 +118,24 @@ class Space:
         """Its object with the methods, and its event; the variables are added like any others."""
         index = await self.index(URI)
         objects = self._server.nodes.objects
-        node = await objects.add_object(ua.NodeId(name, index), ua.QualifiedName(name, index))
+        node = await objects.add_object(named(name, index), ua.QualifiedName(name, index))
 
         async def shut_down(_object: ua.NodeId) -> ua.StatusCode:
             boiler.emergency_shutdown()
-            return ua.StatusCode()
+            return status(0)
 
         async def set_burner(_object: ua.NodeId, *arguments: ua.Variant) -> ua.StatusCode:
             if len(arguments) != 1:
-                return ua.StatusCode(ua.StatusCodes.BadArgumentsMissing)
+                return status(StatusCodes.BadArgumentsMissing)
             try:
                 boiler.set_burner(on=bool(arguments[0].Value))
             except InvalidInput:
-                return ua.StatusCode(ua.StatusCodes.BadInvalidState)
-            return ua.StatusCode()
+                return status(StatusCodes.BadInvalidState)
+            return status(0)
 
         async def reset(_object: ua.NodeId) -> ua.StatusCode:
             boiler.reset()
-            return ua.StatusCode()
+            return status(0)
 
         for method, run, inputs in (
             (EMERGENCY_SHUTDOWN, shut_down, []),
@@ -157,24 +150,24 @@ class Space:
 class HighPressure:
     """The event that the pressure has come to its limit: told at the boiler and at the server."""
 
-    def __init__(self, boiler: Boiler, generators: list[object]) -> None:
+    def __init__(self, boiler: Boiler, generators: list[EventGenerator]) -> None:
         self._boiler = boiler
         self._generators = generators
         self._was_high = False
 
     @classmethod
     async def of(cls, server: Server, node: Node, boiler: Boiler, index: int) -> HighPressure:
-        kind_id = ua.NodeId(HIGH_PRESSURE_EVENT, index)
+        kind_id = named(HIGH_PRESSURE_EVENT, index)
         if kind_id in server.iserver.aspace:
             kind = server.get_node(kind_id)
         else:
-            base = server.get_node(ua.ObjectIds.BaseEventType)
+            base = server.get_node(ObjectIds.BaseEventType)
             kind = await base.add_object_type(kind_id, ua.QualifiedName(HIGH_PRESSURE_EVENT, index))
             for name in ("Pressure", "Limit"):
                 await kind.add_property(index, name, 0.0, ua.VariantType.Double)
         generators = []
         for emitting in (node, server.nodes.server):
-            generator = await server.get_event_generator(kind, emitting_node=emitting)
+            generator = await server.get_event_generator(kind, emitting_node=emitting.nodeid)
             generator.event.SourceNode = node.nodeid
             generator.event.SourceName = (await node.read_browse_name()).Name
             generator.event.Severity = SEVERITY
@@ -188,9 +181,9 @@ class HighPressure:
             return
         limit = self._boiler.options.highPressure
         for generator in self._generators:
-            generator.event.Pressure = self._boiler.pressure  # type: ignore[attr-defined]  # made by the event type
-            generator.event.Limit = limit  # type: ignore[attr-defined]  # likewise
-            await generator.trigger(message=f"The pressure is above {limit:g} bar")  # type: ignore[attr-defined]  # asyncua's own
+            generator.event.Pressure = self._boiler.pressure
+            generator.event.Limit = limit
+            await generator.trigger(message=f"The pressure is above {limit:g} bar")
 
 
 def _boiler_item(place: object) -> Item | None:
@@ -200,24 +193,24 @@ def _boiler_item(place: object) -> Item | None:
     return next((item for item in ITEMS if item.browse_name == name), None)
 
 
-async def _make_analog(node: Node, item: Item) -> None:
+async def _make_analog(node: Node, item: Item, of: str) -> None:
     """AnalogItemType with its EURange and EngineeringUnits (OPC UA Part 8, 5.3.2)."""
-    plain, analog = ua.ObjectIds.BaseDataVariableType, ua.ObjectIds.AnalogItemType
-    has_type = ua.ObjectIds.HasTypeDefinition
+    plain, analog = ObjectIds.BaseDataVariableType, ObjectIds.AnalogItemType
+    has_type = ObjectIds.HasTypeDefinition
     await node.delete_reference(plain, has_type, forward=True, bidirectional=False)
     await node.add_reference(analog, has_type, forward=True, bidirectional=False)
     await node.add_property(
-        ua.NodeId(f"{node.nodeid.Identifier}.EURange", node.nodeid.NamespaceIndex),
+        named(f"{of}.EURange", node.nodeid.NamespaceIndex),
         ua.QualifiedName("EURange", 0),
         ua.Range(item.low, item.high),
-        datatype=ua.NodeId(ua.ObjectIds.Range),
+        datatype=standard(ObjectIds.Range),
     )
     if item.unit is not None:
         await node.add_property(
-            ua.NodeId(f"{node.nodeid.Identifier}.EngineeringUnits", node.nodeid.NamespaceIndex),
+            named(f"{of}.EngineeringUnits", node.nodeid.NamespaceIndex),
             ua.QualifiedName("EngineeringUnits", 0),
             _unit(*item.unit),
-            datatype=ua.NodeId(ua.ObjectIds.EUInformation),
+            datatype=standard(ObjectIds.EUInformation),
         )
 
 
