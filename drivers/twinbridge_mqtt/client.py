@@ -40,8 +40,10 @@ _VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQT
 SILENCES = 1.5
 """A broker that was silent for so many keep-alives is lost (MQTT 3.1.1, 3.1.2.10)."""
 
-GATHER = 0.003
+GATHER = 0.005
 """Seconds: when messages come faster than this they are read together, others at once."""
+GATHER_URGENT = 0.001
+"""The same where an input of a trip is among them."""
 
 
 class Receiver(Protocol):
@@ -115,6 +117,7 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._ping_at = 0.0
         self._read_at = 0.0
+        self.gather = GATHER
         self.heard = monotonic()
         """When the broker last said anything, s of the monotonic clock."""
 
@@ -205,9 +208,9 @@ class Session:
             return
         if self._socket.pending:
             self._loop.call_soon(self._read_on)
-        elif self.heard - self._read_at < GATHER:
+        elif self.heard - self._read_at < self.gather:
             self._loop.remove_reader(self._number)
-            self._loop.call_later(GATHER, self._read_again)
+            self._loop.call_later(self.gather, self._read_again)
         self._read_at = self.heard
 
     def _read_again(self) -> None:

@@ -11,7 +11,7 @@ from twinbridge.core.model import MILLISECOND, Point, Value
 from twinbridge.errors import LinkLost, NoResponse
 from twinbridge.ports import Push, ReadRequest, ReadResult
 from twinbridge_mqtt.address import bound, resolve
-from twinbridge_mqtt.client import Session, open_session
+from twinbridge_mqtt.client import GATHER, GATHER_URGENT, Session, open_session
 from twinbridge_mqtt.config import MqttConnection
 from twinbridge_mqtt.message import Waiting, message
 from twinbridge_mqtt.metrics import EXPIRED
@@ -65,6 +65,8 @@ class MqttLink:
         ages = [a for r in wanted for p in r.points if (a := bound(p).max_age)]
         shortest = min(ages, default=4 * CONFIRM_EVERY) // 4
         self._confirm_every = max(SHORTEST_CONFIRM, min(CONFIRM_EVERY, shortest))
+        urgent = any(p.urgent for r in wanted for p in r.points)
+        self.session.gather = GATHER_URGENT if urgent else GATHER
         self._confirm_at = 0
         self._wake()
 
