@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from twinbridge_opcua.survey import Branch
 
 T = TypeVar("T")
+_WIDTH = 1000
 browse = typer.Typer(help="List what a server or broker has, and write a DeviceModel of it.")
 
 ModelName = Annotated[
@@ -123,6 +125,8 @@ def _check_choice(
         raise InvalidInput("--property, --all and -o are for a DeviceModel: name it with --model")
     if model is not None and bool(properties) == every:
         raise InvalidInput("--model needs either --property NAME, once or more, or --all")
+    if model is not None and not re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", model):
+        raise InvalidInput(f"--model {model}: a name is of a-z, 0-9, - and ., as in boiler-2")
 
 
 def _choose(found: Mapping[str, T], wanted: Iterable[str]) -> dict[str, T]:
@@ -147,7 +151,6 @@ def write_model(
 ) -> None:
     """A DeviceModel that `twinbridge validate` takes, to the file or else to be read here."""
     import yaml
-    from pydantic import ValidationError
 
     from twinbridge.api.device_resources import MOST_PROPERTIES, DeviceModel
 
@@ -164,12 +167,7 @@ def write_model(
         "metadata": {"name": name},
         "spec": {"description": description, "properties": [dict(entry) for entry in entries]},
     }
-    try:
-        DeviceModel.model_validate(resource)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"--model {name}: {where}: {first['msg']}") from error
+    DeviceModel.model_validate(resource)
     text = yaml.safe_dump(resource, sort_keys=False, allow_unicode=True, width=100)
     if output is None:
         typer.echo(text, nl=False)
@@ -201,7 +199,7 @@ def _show(start: Branch) -> None:
         pending += [(tree.add(_line(child)), child) for child in branch.children]
         if branch.hidden:
             tree.add(f"[yellow]… {branch.hidden}[/]")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, width=_WIDTH)  # a node id that is cut is of no use
     console.print(root)
     console.print(f"{count:,} {'node' if count == 1 else 'nodes'}")
 
