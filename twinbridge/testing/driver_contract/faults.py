@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -164,7 +165,7 @@ class FaultStories(Stories):
                 except AssertionError:
                     raise AssertionError(
                         f"after {CUTS} cuts there are {_census(stage)} tasks, sockets and objects"
-                        f" of the driver, before there were {(tasks, sockets, objects)}"
+                        f" of the driver, before there were {(tasks, sockets, objects)}; {_tasks(stage)}"
                     ) from None
 
         self.use(story)
@@ -276,7 +277,9 @@ async def _cancelled(
         task.cancel()
     await stage.heal()
     await until(
-        lambda: _census(stage)[:2] <= before[:2], f"{before} tasks and sockets: {_left()}", 8.0
+        lambda: _census(stage)[:2] <= before[:2],
+        f"{before} tasks and sockets: {_tasks(stage)}",
+        8.0,
     )
 
 
@@ -300,11 +303,13 @@ def _census(stage: DriverStage) -> tuple[int, int, int]:
         str(getattr(type(o), "__module__", "")).partition(".")[0] == package
         for o in gc.get_objects()
     )
-    return len(asyncio.all_tasks()), open_sockets(), objects
+    return sum(_tasks(stage).values()), open_sockets(), objects
 
 
-def _left() -> list[str]:
-    return [task.get_name() for task in asyncio.all_tasks()]
+def _tasks(stage: DriverStage) -> Counter[str]:
+    """How many there are of each coroutine, without those of the machine."""
+    names = (getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks())
+    return Counter(n for n in names if not n.startswith(tuple(stage.traits.machine_tasks)))
 
 
 def _losses(scene: Scene) -> list[Contact]:

@@ -56,6 +56,8 @@ class Traits:
     """Poll interval of the stories."""
     delay: float = 0.02
     """Seconds by which a chunk may come late without harm."""
+    machine_tasks: Sequence[str] = ()
+    """How the names of coroutines begin that a machine of this process keeps for a lost client."""
     rate: int = 20_000
     """Bytes per second on which the driver must still work."""
 
