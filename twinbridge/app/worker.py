@@ -213,6 +213,8 @@ class Worker:
             if answered:
                 backoff.reset()
                 self._plan_answered(answered, link)
+                if self._mailbox.commands:
+                    self._bell.ring()  # a device that has told all takes writes from now on
         raise LinkLost(f"{self.endpoint}: the link has ended")
 
     def _plan_answered(self, devices: Iterable[Device], link: Link) -> None:
