@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 import twinbridge_modbus
+import twinbridge_mqtt
+import twinbridge_opcua
 from twinbridge.core.model import DeviceSpec, Quality, Value
 from twinbridge.errors import InvalidDefinition, InvalidInput, NoResponse, UnknownName, Unreachable
 from twinbridge_simulators.faults import FaultKind, fault
@@ -25,6 +27,11 @@ from twinbridge_simulators.plant import load_devices
 from twinbridge_simulators.simulation import Simulation
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+DRIVERS = {
+    "modbus": twinbridge_modbus.driver,
+    "opcua": twinbridge_opcua.driver,
+    "mqtt": twinbridge_mqtt.driver,
+}
 COMMAND = [sys.executable, "-c", "from twinbridge.cli.main import main; main()", "simulate"]
 
 
@@ -42,8 +49,8 @@ def plant(tmp_path: Path) -> Path:
         if file.name.endswith(".test.yaml"):
             continue
         text = re.sub(
-            r"port: (\d+)",
-            lambda m: f"port: {ports.setdefault(m[1], str(free_port()))}",
+            r"(port: |127\.0\.0\.1:)(\d+)",
+            lambda m: m[1] + ports.setdefault(m[2], str(free_port())),
             file.read_text(),
         )
         (tmp_path / f"{file.parent.name}-{file.name}").write_text(text)
@@ -61,6 +68,22 @@ async def values(spec: DeviceSpec) -> dict[str, Value | None]:
                 found[reading.point.spec.name] = reading.value
         assert len(found) == len(readable)
         return found
+
+
+async def told(spec: DeviceSpec) -> dict[str, Value | None]:
+    """What a device tells by itself, once each of its properties was told and is good."""
+    readable = {p.spec.name for p in spec.points if p.spec.access.readable}
+    found: dict[str, Value | None] = {}
+    async with DRIVERS[spec.protocol].open(spec.connection) as link:
+        link.follow(link.plan([p for p in spec.points if p.spec.access.readable]))
+        async for batch in link.samples():
+            for _request, result in batch:
+                if not isinstance(result, Exception):
+                    good = (r for r in result.readings if r.quality is Quality.GOOD)
+                    found.update({r.point.spec.name: r.value for r in good})
+            if found.keys() == readable:
+                return found
+    return found
 
 
 async def seen_when(
@@ -86,7 +109,7 @@ def test_every_property_of_every_example_can_be_read_and_is_good(plant: Path) ->
         async with asyncio.timeout(30), Simulation.from_paths([plant]) as simulation:
             assert sorted(simulation.names) == sorted(d.name for d in devices)
             for spec in devices:
-                await values(spec)
+                await (values(spec) if spec.protocol == "modbus" else told(spec))
 
     asyncio.run(story())
 
@@ -226,9 +249,12 @@ def test_the_command_says_where_each_machine_is_and_stops_on_a_signal(
     plant: Path, number: signal.Signals
 ) -> None:
     with simulating("-f", str(plant)) as (process, said):
-        assert any(
-            re.fullmatch(r"modbus 127\.0\.0\.1:\d+: pump-1, pump-2, pump-3", s) for s in said
-        )
+        for line in (
+            r"modbus 127\.0\.0\.1:\d+: pump-1, pump-2, pump-3",
+            r"opcua 127\.0\.0\.1:\d+: boiler-1",
+            r"mqtt 127\.0\.0\.1:\d+: leak-1, fan-1, energy-1",
+        ):
+            assert any(re.fullmatch(line, s) for s in said), said
         process.send_signal(number)
         assert process.wait(10) == 0
         assert process.stderr
@@ -278,9 +304,9 @@ def test_a_fault_of_an_unknown_machine_ends_the_command_with_exit_code_1(plant: 
 def test_every_example_is_sound_on_loopback_with_ports_of_its_own(example: str) -> None:
     devices, _annotations = load_devices([EXAMPLES / example])
     others, _annotations = load_devices([p for p in EXAMPLES.iterdir() if p.name != example])
-    endpoints = {twinbridge_modbus.driver.endpoint(d.connection) for d in devices}
-    assert all(e.startswith("modbus-tcp://127.0.0.1:50") for e in endpoints)
-    assert endpoints.isdisjoint(twinbridge_modbus.driver.endpoint(d.connection) for d in others)
+    endpoints = {DRIVERS[d.protocol].endpoint(d.connection) for d in devices}
+    assert all("://127.0.0.1:" in e for e in endpoints)
+    assert endpoints.isdisjoint(DRIVERS[d.protocol].endpoint(d.connection) for d in others)
     assert {d.node for d in devices} == {"edge-1"}
 
 
