@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from twinbridge.cli import browse_mqtt
 from twinbridge.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -223,4 +224,5 @@ def _line(branch: Branch) -> Text:
 
 
 def register(app: typer.Typer) -> None:
+    browse_mqtt.register(browse)
     app.add_typer(browse, name="browse")
