@@ -165,7 +165,8 @@ class FaultStories(Stories):
                 except AssertionError:
                     raise AssertionError(
                         f"after {CUTS} cuts there are {_census(stage)} tasks, sockets and objects"
-                        f" of the driver, before there were {(tasks, sockets, objects)}; {_tasks(stage)}"
+                        f" of the driver, before there were {(tasks, sockets, objects)};"
+                        f" tasks: {_tasks(stage)}"
                     ) from None
 
         self.use(story)
