@@ -23,7 +23,7 @@ def demo(
         ),
     ] = False,
 ) -> None:
-    """Show it: a motor overheats, is stopped in milliseconds, and stays stopped until released."""
+    """Show it: machines of three protocols, and how one stops another in milliseconds."""
     from twinbridge.cli.demo_view import DemoView, run_demo
     from twinbridge.cli.logs import configure_logs
 

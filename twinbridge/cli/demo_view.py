@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from rich.console import Console, Group
@@ -18,10 +18,16 @@ from rich.text import Text
 
 import twinbridge_simulators
 from twinbridge.cli.edge import EdgeOptions, run_edge
-from twinbridge.cli.story import MOTOR, Story
+from twinbridge.cli.story import BOILER, FAN, LEAK, MOTOR, Story
 from twinbridge_simulators.faults import FaultKind
+from twinbridge_simulators.machines.boiler import Boiler
+from twinbridge_simulators.machines.fan import Fan
 from twinbridge_simulators.machines.tesys import TesysTera
 from twinbridge_simulators.simulation import Simulation
+
+EXAMPLES = ("tesys-motor", "boiler", "leak-and-fan", "cross-protocol")
+"""Modbus, OPC UA, MQTT, and rules over all of them."""
+Machine = TypeVar("Machine")
 
 REFRESH = 0.25
 PACE = 2.0
@@ -35,22 +41,37 @@ def example(name: str) -> Path:
 
 
 @dataclass(slots=True)
-class SimulatedMotor:
-    """The story's motor, seen from beside the machine."""
+class SimulatedPlant:
+    """The story's machines, seen by somebody who stands beside them."""
 
     simulation: Simulation
 
-    def overheat(self) -> None:
-        self.simulation.fault(MOTOR, FaultKind.OVERHEAT)
+    def overheat(self, machine: str) -> None:
+        self.simulation.fault(machine, FaultKind.OVERHEAT)
 
-    def recover(self) -> None:
-        self.simulation.clear(MOTOR)
+    def spill(self) -> None:
+        self.simulation.fault(LEAK, FaultKind.LEAK)
 
-    def running(self) -> bool:
-        machine = self.simulation.machine(MOTOR)
-        if not isinstance(machine, TesysTera):
-            raise TypeError(f"{MOTOR} is simulated as {type(machine).__name__}")
-        return machine.running
+    def recover(self, machine: str) -> None:
+        self.simulation.clear(machine)
+
+    def motor_runs(self) -> bool:
+        return self._machine(MOTOR, TesysTera).running
+
+    def fan_runs(self) -> bool:
+        return self._machine(FAN, Fan).running
+
+    def burner_burns(self) -> bool:
+        return self._machine(BOILER, Boiler).burner
+
+    def unlock_boiler(self) -> None:
+        self._machine(BOILER, Boiler).reset()
+
+    def _machine(self, name: str, kind: type[Machine]) -> Machine:
+        machine = self.simulation.machine(name)
+        if not isinstance(machine, kind):
+            raise TypeError(f"{name} is simulated as {type(machine).__name__}")
+        return machine
 
 
 @dataclass(slots=True)
@@ -91,11 +112,11 @@ async def run_demo(
     view: DemoView, host: str, port: int, state_dir: Path, *, once: bool
 ) -> dict[str, Any]:
     """Run until the story is told (`once`), else until Ctrl-C; returns what was measured."""
-    paths = [str(example("tesys-motor")), str(example("energy"))]
+    paths = [str(example(name)) for name in EXAMPLES]
     async with Simulation.from_paths(paths) as simulation:
         options = EdgeOptions(paths, state_dir, host, port, None, None)
         async with _edge(options) as api:
-            story = Story(api, SimulatedMotor(simulation), view.say, 0.0 if once else PACE)
+            story = Story(api, SimulatedPlant(simulation), view.say, 0.0 if once else PACE)
             view.console.print(
                 f"REST twin API: {view.url}/api/v1/devices  ({view.url}/openapi.json)"
             )

@@ -1,4 +1,8 @@
-"""The demo's story: a motor overheats, is stopped, refuses to restart, and is released.
+"""The demo's story, over three protocols: what goes wrong at one machine stops another.
+
+A motor (Modbus) overheats, is stopped, refuses to restart, and is released. The boiler (OPC UA)
+overheats and the motor is stopped. Water on the floor (MQTT) shuts the boiler down and stops the
+fan (MQTT).
 
 Every step is done over the public REST API and judged by what the simulated machine really does.
 A step that does not happen raises StoryError.
@@ -15,9 +19,9 @@ import httpx
 
 from twinbridge.errors import TwinBridgeError
 
-MOTOR = "motor-1"
+MOTOR, BOILER, LEAK, FAN = "motor-1", "boiler-1", "leak-1", "fan-1"
 STEP_TIMEOUT = 40.0
-"""Seconds that one step may take; the motor needs some to heat up and to cool down."""
+"""Seconds that one step may take; machines need some to heat up and to cool down."""
 
 
 class StoryError(TwinBridgeError):
@@ -25,13 +29,23 @@ class StoryError(TwinBridgeError):
 
 
 class Plant(Protocol):
-    """The simulated machine, as somebody standing beside it sees and abuses it."""
+    """The simulated machines, as somebody standing beside them sees and abuses them."""
 
-    def overheat(self) -> None: ...
+    def overheat(self, machine: str) -> None: ...
 
-    def recover(self) -> None: ...
+    def spill(self) -> None:
+        """Water runs over the floor."""
 
-    def running(self) -> bool: ...
+    def recover(self, machine: str) -> None: ...
+
+    def motor_runs(self) -> bool: ...
+
+    def fan_runs(self) -> bool: ...
+
+    def burner_burns(self) -> bool: ...
+
+    def unlock_boiler(self) -> None:
+        """After an emergency shutdown, by hand."""
 
 
 @dataclass(slots=True)
@@ -55,6 +69,10 @@ class Story:
             self.refuse_reset,
             self.release,
             self.restart,
+            self.steam_stops_motor,
+            self.release_steam,
+            self.leak_shuts_boiler_down,
+            self.release_leak,
         ):
             await step()
             self.steps.append(step.__name__)
@@ -74,23 +92,16 @@ class Story:
         self.say(f"{self.figures['devices']} devices answer, {self.figures['good_values']} values")
 
     async def start(self) -> None:
-        await self._set_run(wanted=True)
-        await self._until(self._running, "the motor runs")
-        self.say("run=true desired, written, read back: the motor runs")
+        await self._set(MOTOR, "run", wanted=True)
+        await self._until(self.plant.motor_runs, "the motor runs")
+        self.say("run=true desired, written, read back: the motor runs (Modbus)")
 
     async def overheat(self) -> None:
         """The motor heats up; a rule stops it next to the machine."""
-        self.plant.overheat()
+        self.plant.overheat(MOTOR)
         self.say("the motor overheats")
-        await self._until(self._trip_verified, "a trip, verified")
-        await self._until(self._stands_still, "the simulated motor stands still")
-        first = min((a["trip"] for a in await self._trips()), key=lambda t: t["detectToAckMs"])
-        self.figures["detect_to_ack_ms"] = first["detectToAckMs"]
-        self.figures["detect_to_verified_ms"] = first["detectToVerifiedMs"]
-        self.say(
-            f"tripped: detect → acknowledged {first['detectToAckMs']:.1f} ms,"
-            f" → seen stopped {first['detectToVerifiedMs']:.1f} ms"
-        )
+        await self._tripped(MOTOR, "overheat")
+        await self._until(lambda: not self.plant.motor_runs(), "the motor stands still")
 
     async def refuse_restart(self) -> None:
         answer = await self.api.patch(f"/devices/{MOTOR}/desired", json={"run": True})
@@ -106,35 +117,89 @@ class Story:
 
     async def release(self) -> None:
         """The cause is removed, the motor cools down, a person resets: and nothing starts."""
-        self.plant.recover()
+        self.plant.recover(MOTOR)
         self.say("the cause is removed; waiting for the motor to cool down")
-
-        async def released() -> bool:
-            await self._reset("cause removed, bearing checked")
-            return not await self._trips()
-
-        await self._until(released, "the reset once the condition is clear")
-        if await self._running():
+        await self._released("cause removed, bearing checked")
+        if self.plant.motor_runs():
             raise StoryError("the motor started by itself after the reset")
         self.say("reset by a person; the motor still stands: a start is a new command")
 
     async def restart(self) -> None:
-        await self._set_run(wanted=True)
-        await self._until(self._running, "the motor runs again")
-        await self._set_run(wanted=False)
-        await self._until(self._stands_still, "the motor stops on command")
-        self.say("started and stopped again by new commands")
+        await self._set(MOTOR, "run", wanted=True)
+        await self._until(self.plant.motor_runs, "the motor runs again")
+        self.say("started again by a new command")
 
-    async def _set_run(self, *, wanted: bool) -> None:
-        answer = await self.api.patch(f"/devices/{MOTOR}/desired", json={"run": wanted})
-        self._expect(answer, 202, f"desired run={wanted}")
+    async def steam_stops_motor(self) -> None:
+        """What OPC UA tells of one machine stops another behind Modbus."""
+        self.plant.overheat(BOILER)
+        self.say("the boiler's thermostat fails: full fire")
+        await self._tripped(MOTOR, "steam")
+        await self._until(lambda: not self.plant.motor_runs(), "the motor stands still")
+        await self._tripped(BOILER, "pressure")
+        await self._until(lambda: not self.plant.burner_burns(), "the burner is out")
+        self.say("its pressure goes on rising: the burner is out, the steam valve open (OPC UA)")
+
+    async def release_steam(self) -> None:
+        self.plant.recover(BOILER)
+        await self._released("thermostat replaced")
+        await self._set(BOILER, "burner-enabled", wanted=True)
+        await self._set(FAN, "run", wanted=True)
+        await self._until(self.plant.fan_runs, "the fan runs")
+        self.say("thermostat replaced, trips reset, burner enabled; the fan runs (MQTT)")
+
+    async def leak_shuts_boiler_down(self) -> None:
+        """A battery-powered sensor stops two machines of two protocols."""
+        self.plant.spill()
+        self.say("water runs over the floor; the sensor says so")
+        await self._tripped(BOILER, "leak")
+        await self._until(lambda: not self.plant.burner_burns(), "the burner is out")
+        await self._until(lambda: not self.plant.fan_runs(), "the fan stands still")
+        self.say("the boiler is shut down by a method call (OPC UA), the fan is stopped (MQTT)")
+
+    async def release_leak(self) -> None:
+        self.plant.recover(LEAK)
+        self.plant.unlock_boiler()
+        await self._released("floor dried, gasket replaced")
+        if self.plant.burner_burns() or self.plant.fan_runs():
+            raise StoryError("a machine started by itself after the reset")
+        self.say("reset by a person; nothing starts by itself")
+
+    async def _set(self, device: str, name: str, *, wanted: bool) -> None:
+        answer = await self.api.patch(f"/devices/{device}/desired", json={name: wanted})
+        self._expect(answer, 202, f"desired {device} {name}={wanted}")
 
         async def applied() -> bool:
-            twin = await self._get(f"/devices/{MOTOR}")
-            desired = twin["properties"]["run"]["desired"]
+            twin = await self._get(f"/devices/{device}")
+            desired = twin["properties"][name]["desired"]
             return bool(desired and desired["state"] == "applied")
 
-        await self._until(applied, f"run={wanted} applied")
+        await self._until(applied, f"{device} {name}={wanted} applied")
+
+    async def _tripped(self, device: str, what: str) -> None:
+        """A trip that stops the device has been written and seen to have worked."""
+
+        async def verified() -> bool:
+            trips = [a["trip"] for a in await self._trips() if a["device"] == device]
+            return bool(trips) and all(trip["state"] == "verified" for trip in trips)
+
+        await self._until(verified, f"a trip of {device}, verified")
+        trips = [a["trip"] for a in await self._trips() if a["device"] == device]
+        first = min(trips, key=lambda t: t["detectToAckMs"])
+        self.figures[f"{what}_detect_to_ack_ms"] = first["detectToAckMs"]
+        self.figures[f"{what}_detect_to_verified_ms"] = first["detectToVerifiedMs"]
+        self.say(
+            f"{device} tripped: detect → acknowledged {first['detectToAckMs']:.1f} ms,"
+            f" → seen stopped {first['detectToVerifiedMs']:.1f} ms"
+        )
+
+    async def _released(self, reason: str) -> None:
+        """Every trip is reset, as soon as its condition is clear."""
+
+        async def released() -> bool:
+            await self._reset(reason)
+            return not await self._trips()
+
+        await self._until(released, "the reset once the condition is clear")
 
     async def _reset(self, reason: str) -> list[httpx.Response]:
         return [
@@ -143,19 +208,9 @@ class Story:
         ]
 
     async def _trips(self) -> list[dict[str, Any]]:
-        """The trips of the motor that stand."""
+        """The trips that stand."""
         alarms = (await self._get("/alarms"))["items"]
-        return [a for a in alarms if a["device"] == MOTOR and a["latched"]]
-
-    async def _trip_verified(self) -> bool:
-        trips = await self._trips()
-        return bool(trips) and all(a["trip"]["state"] == "verified" for a in trips)
-
-    async def _running(self) -> bool:
-        return self.plant.running()
-
-    async def _stands_still(self) -> bool:
-        return not self.plant.running()
+        return [a for a in alarms if a["latched"]]
 
     async def _get(self, path: str) -> dict[str, Any]:
         answer = await self.api.get(path)
@@ -168,10 +223,13 @@ class Story:
             raise StoryError(f"{what}: expected {status}, got {answer.status_code}: {answer.text}")
 
     @staticmethod
-    async def _until(seen: Callable[[], Awaitable[bool]], what: str) -> None:
+    async def _until(seen: Callable[[], Awaitable[bool] | bool], what: str) -> None:
         try:
             async with asyncio.timeout(STEP_TIMEOUT):
-                while not await seen():  # noqa: ASYNC110 - the state is another process's
+                while True:
+                    found = seen()
+                    if await found if isinstance(found, Awaitable) else found:
+                        return
                     await asyncio.sleep(0.1)
         except TimeoutError:
             raise StoryError(f"never came: {what}, within {STEP_TIMEOUT:.0f} s") from None
