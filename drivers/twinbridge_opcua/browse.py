@@ -62,7 +62,7 @@ async def _session(connection: OpcUaConnection) -> AsyncIterator[Client]:
 
 def _failure(error: Exception, connection: OpcUaConnection, url: str) -> TwinBridgeError:
     words = refusal(error, connection)
-    if words is not None and not isinstance(error, ConnectionRefusedError):
+    if words is not None:
         return LinkLost(f"{url}: {words}")
     if isinstance(error, UaError):
         return LinkLost(f"{url}: {_words(error)}")

@@ -38,9 +38,17 @@ def refusal(error: Exception, connection: OpcUaConnection) -> str | None:
             return f"the server refuses {_user(connection)} ({_code(error)}); check name and secret"
         if error.code in _WE_ARE_REFUSED:
             return f"the server refuses us ({_code(error)}); {_trust_us(connection)}"
-    elif isinstance(error, ConnectionError) and connection.security is not None:
-        return f"the server closed the connection; if it answers otherwise, {_trust_us(connection)}"
+    elif _shown_the_door(error) and connection.security is not None:
+        return (
+            "the server closed the connection as we were about to log in; if it runs,"
+            f" {_trust_us(connection)}"
+        )
     return None
+
+
+def _shown_the_door(error: Exception) -> bool:
+    """Servers that do not know us often only close, and the library loses what they say."""
+    return isinstance(error, ConnectionError) and not isinstance(error, ConnectionRefusedError)
 
 
 def _code(error: UaStatusCodeError) -> str:

@@ -52,11 +52,6 @@ async def secure(client: Client, connection: OpcUaConnection, endpoint: str) -> 
     Asks the server for its endpoints over a channel of its own. Raises LinkLost when they do not
     fit or are not to be trusted; the library's errors and OSError pass when it cannot be reached.
     """
-    if connection.security is None and (connection.user or connection.user_certificate):
-        raise LinkLost(
-            f"{endpoint}: a user is not sent over a connection without security, where anybody"
-            " can listen; set security: {policy: …, mode: SignAndEncrypt} in the connection"
-        )
     offered = await client.connect_and_get_server_endpoints()
     try:
         chosen = suitable(offered, connection)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from asyncua import Client, Server, ua
 from asyncua.crypto.permission_rules import User, UserRole
+from asyncua.crypto.security_policies import SecurityPolicyNone
 from asyncua.server.user_managers import PermissiveUserManager
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from opcua_certificates import URI, Pair, pair
@@ -102,6 +103,12 @@ class Bench:
         server.bserver.set_policies(server._policies)
         yield self._url
 
+    def ask_for_plain_passwords(self) -> None:
+        """As a careless server does on an endpoint that only signs."""
+        for endpoint in self._server.iserver.endpoints:
+            for token in endpoint.UserIdentityTokens:
+                token.SecurityPolicyUri = SecurityPolicyNone.URI
+
 
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -114,6 +121,7 @@ def connection(url: str, pki: Path, **more: Any) -> OpcUaConnection:
         "url": url,
         "security": {"policy": "Basic256Sha256", "mode": "SignAndEncrypt"},
         "pki": str(pki),
+        "allowInsecure": True,
         **more,
     }
     return OpcUaConnection.model_validate({k: v for k, v in written.items() if v is not None})

@@ -9,6 +9,7 @@ import pytest
 from asyncua import ua
 from asyncua.common.utils import ServiceError
 from opcua_certificates import DAY, Pair, pair
+from pydantic import ValidationError
 from secured_server import EVERY, Bench, Operators, connection, server_time, trust
 
 from twinbridge.errors import LinkLost
@@ -206,6 +207,25 @@ def test_a_wrong_password_is_told_as_such(bench: Bench, tmp_path: Path) -> None:
             said = await told(wanted)
             assert said is not None
             assert "refuses the user 'operator'" in said
+
+    bench.run(scenario())
+
+
+def test_a_password_is_never_sent_where_anybody_could_read_it(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="a password or key is never sent unprotected"):
+        connection("opc.tcp://x", tmp_path, user=operator(tmp_path), security=None)
+
+    async def scenario() -> None:
+        own = pair()
+        trust(tmp_path, own)
+        policies = [ua.SecurityPolicyType.Basic256Sha256_Sign]
+        async with bench.serving(
+            own, users=Operators(), tokens=USER_TOKENS, policies=policies
+        ) as url:
+            bench.ask_for_plain_passwords()
+            security = {"policy": "Basic256Sha256", "mode": "Sign"}
+            wanted = connection(url, tmp_path, user=operator(tmp_path), security=security)
+            assert "wants the password unencrypted" in await refused(server_time(wanted))
 
     bench.run(scenario())
 
