@@ -41,7 +41,7 @@ class RuleCompiler:
     """Knows every device as written, so that a rule on a refused one is told apart."""
 
     def __init__(self, found: Findings) -> None:
-        self._found = found
+        self.found = found
         self._devices: dict[str, Device] = {}
         self._trip_inputs: dict[str, set[str]] = {}
 
@@ -66,7 +66,7 @@ class RuleCompiler:
         """Remember what rules that trip read: it is polled faster. Say if nothing is selected."""
         targets = self.targets(rule)
         if not targets:
-            self._found.warn(
+            self.found.warn(
                 document,
                 f"Rule/{rule.metadata.name}",
                 ("spec", "devices", "selector"),
@@ -91,7 +91,7 @@ class RuleCompiler:
     ) -> list[RuleInstance]:
         made = []
         for target in self.targets(rule):
-            instance = _Instance(rule, document, target, devices, self._devices, self._found)
+            instance = _Instance(rule, document, target, devices, self._devices, self.found)
             compiled = instance.compile()
             if compiled is not None:
                 made.append(compiled)

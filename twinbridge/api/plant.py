@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from twinbridge.api.problems import Problem, complaints, unknown
 from twinbridge.api.resources import KINDS, EdgeNode, Resource
 from twinbridge.api.rule_resource import Rule
 from twinbridge.api.yaml_source import Document, load_paths
-from twinbridge.core.model import DeviceSpec
+from twinbridge.core.model import DeviceSpec, PropertyRef, Value, same_value
 from twinbridge.core.rule import Mode, RuleInstance, Severity
 
 
@@ -106,9 +107,11 @@ def _rules(
 ) -> tuple[tuple[RuleInstance, ...], dict[str, RuleListing]]:
     instances: list[RuleInstance] = []
     listings: dict[str, RuleListing] = {}
+    stops = _Stops(compiler.found)
     for name, (rule, document) in resources.rules.items():
         if node in (None, rule.spec.node_name):
             made = compiler.compile(rule, document, devices)
+            stops.note(made, document)
             instances.extend(made)
             listings[name] = RuleListing(
                 name,
@@ -119,6 +122,28 @@ def _rules(
                 rule.metadata.namespace,
             )
     return tuple(instances), listings
+
+
+@dataclass(slots=True)
+class _Stops:
+    """What trips write, to say when two of them would write against each other."""
+
+    found: Findings
+    held: dict[PropertyRef, tuple[Value, str]] = field(default_factory=dict)
+
+    def note(self, instances: Iterable[RuleInstance], document: Document) -> None:
+        for instance in instances:
+            for write in instance.trip.writes if instance.trip else ():
+                value, rule = self.held.setdefault(write.target, (write.value, instance.rule))
+                if not same_value(value, write.value):
+                    said = f"writes {json.dumps(write.value)} to {write.target}, where rule {rule}"
+                    self.found.warn(
+                        document,
+                        f"Rule/{instance.rule}",
+                        ("spec", "trip", "write"),
+                        f"{said} writes {json.dumps(value)}: trips that stand together would"
+                        " write against each other",
+                    )
 
 
 def _sort(documents: Iterable[Document], found: Findings) -> _Sorted:

@@ -236,3 +236,14 @@ def test_an_input_that_no_condition_reads_is_a_warning(tmp_path: Path) -> None:
     assert "spec.inputs[r]: warning: no condition reads the input r" in messages(loaded)
     assert loaded.sound
     assert len(loaded.instances) == 1
+
+
+def test_trips_that_would_write_against_each_other_are_warned_of(tmp_path: Path) -> None:
+    resources = with_rule(inputs=[T], when=HOT)
+    other = _resource("Rule", "start-it", **resources[-1]["spec"])
+    other["spec"]["trip"] = {"write": [{"property": "run", "value": True}]}
+    loaded = load(tmp_path, *resources, other)
+    said = "writes true to pump-1/run, where rule pump-overheat writes false"
+    assert f"Rule/start-it: spec.trip.write: warning: {said}" in messages(loaded)
+    assert loaded.sound
+    assert len(loaded.instances) == 2
