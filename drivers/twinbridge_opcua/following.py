@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count
 from time import monotonic
 
@@ -20,14 +20,15 @@ from twinbridge_opcua.subscription import (
     FIRST_VALUES,
     Followed,
     Item,
+    Revision,
     Subscription,
     creation,
     has_no_node,
     lacking,
     new_item,
-    note_revision,
     refusal,
     refuses_filter,
+    revision,
     wanted,
 )
 
@@ -175,29 +176,47 @@ class Following:
             for handle in items:
                 del subscription.items[handle]
             raise
-        again = []
+        again: list[Point] = []
+        revisions: dict[Revision, int] = {}
+        refusals: dict[str, int] = {}
         for (handle, item), result in zip(items.items(), results, strict=True):
             if result.StatusCode.is_good():
                 item.server_id = result.MonitoredItemId
                 self._items[item.point] = subscription, handle
-                note_revision(item, result)
+                if (revised := revision(item, result)) is not None:
+                    revisions[revised] = revisions.get(revised, 0) + 1
                 continue
             del subscription.items[handle]
             if with_filter and refuses_filter(item.point, result.StatusCode):
                 again.append(item.point)
             else:
-                self._refuse(item, result.StatusCode)
+                words = self._refuse(item, result.StatusCode)
+                refusals[words] = refusals.get(words, 0) + 1
+        self._log(revisions, refusals)
         return again
 
-    def _refuse(self, item: Item, status: ua.StatusCode) -> None:
+    def _log(self, revisions: Mapping[Revision, int], refusals: Mapping[str, int]) -> None:
+        """Once for all nodes that were dealt with alike, for there may be thousands."""
+        endpoint = self._session.endpoint
+        for revised, nodes in revisions.items():
+            log.info(
+                "the server watches otherwise than asked",
+                endpoint=endpoint,
+                nodes=nodes,
+                **revised._asdict(),
+            )
+        for why, nodes in refusals.items():
+            log.warning("the server does not watch nodes", endpoint=endpoint, nodes=nodes, why=why)
+
+    def _refuse(self, item: Item, status: ua.StatusCode) -> str:
         """What the server will not watch is asked for, unless it would not answer either."""
         reading = refusal(item.point, status)
         if has_no_node(status):
             self._resolver.lack(item.point, reading.message)
             item.followed.note(reading)
         else:
-            log.info("polled, for it is not monitored", property=str(item.point.ref), why=reading)
             self.not_monitored.add(item.point)
+        return reading.message
 
     async def look_after(self) -> list[Push]:
         """Look for missing nodes again, and ask those that are quiet. Raises DeviceError."""

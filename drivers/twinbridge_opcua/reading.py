@@ -20,13 +20,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _DAY_NS = 86_400_000_000_000
 _SECOND_NS = 1_000_000_000
+_RECOGNISED = 40
+"""Characters that are enough to recognise a value by."""
 
 Decode: TypeAlias = Callable[[ua.DataValue], Reading]
 Convert: TypeAlias = Callable[[object], Value]
 
 
 class WrongType(Exception):
-    """The node gives what the property cannot hold; the text says what."""
+    """The node gives what the property cannot hold; the text says what that can."""
 
 
 def nanoseconds(at: datetime | None) -> int | None:
@@ -63,7 +65,8 @@ def decoder(point: Point) -> Decode:
         try:
             return Reading(point, convert(raw), quality, reason, words, time)
         except WrongType as wrong:
-            return Reading(point, None, Quality.BAD, Reason.DEVICE_FAULT, str(wrong), time)
+            words = f"the node gives {_shown(given.Value)}, {wrong}"
+            return Reading(point, None, Quality.BAD, Reason.DEVICE_FAULT, words, time)
 
     return decode
 
@@ -86,11 +89,11 @@ def _element(index: int, convert: Convert) -> Convert:
 
     def element(raw: object) -> Value:
         if not isinstance(raw, list):
-            raise WrongType(f"the node gives {_shown(raw)}, which has no element {index}")
+            raise WrongType(f"which has no element {index}")
         if len(raw) == 1:
             return convert(raw[0])
         if index >= len(raw):
-            raise WrongType(f"the node's array has {len(raw)} elements, none at {index}")
+            raise WrongType(f"which has no element {index}")
         return convert(raw[index])
 
     return element
@@ -110,7 +113,7 @@ def _labelled(labels: dict[int, str]) -> Convert:
     def label(raw: object) -> Value:
         number = _whole(raw)
         if number not in labels:
-            raise WrongType(f"the node gives {number}, for which there is no label")
+            raise WrongType("which has no label")
         return labels[number]
 
     return label
@@ -119,13 +122,13 @@ def _labelled(labels: dict[int, str]) -> Convert:
 def _truth(raw: object) -> Value:
     if isinstance(raw, bool):
         return raw
-    raise WrongType(f"the node gives {_shown(raw)}, the property is a bool")
+    raise WrongType("the property is a bool")
 
 
 def _whole(raw: object) -> int:
     if isinstance(raw, int) and not isinstance(raw, bool):
         return int(raw)
-    raise WrongType(f"the node gives {_shown(raw)}, the property is an int")
+    raise WrongType("the property is an int")
 
 
 def _number(raw: object) -> float:
@@ -133,7 +136,7 @@ def _number(raw: object) -> float:
         return raw
     if isinstance(raw, int | float) and not isinstance(raw, bool):
         return float(raw)
-    raise WrongType(f"the node gives {_shown(raw)}, the property is a number")
+    raise WrongType("the property is a number")
 
 
 def _text(raw: object) -> Value:
@@ -141,7 +144,7 @@ def _text(raw: object) -> Value:
         return raw
     shown = _TEXTS.get(type(raw))
     if shown is None:
-        raise WrongType(f"the node gives {_shown(raw)}, the property is a string")
+        raise WrongType("the property is a string")
     return shown(raw)
 
 
@@ -157,10 +160,15 @@ _TEXTS: dict[type, Callable[[Any], str]] = {
 }
 
 
-def _shown(raw: object) -> str:
-    kind = f"an array of {len(raw)}" if isinstance(raw, list) else type(raw).__name__
-    text = repr(raw)
-    return kind if isinstance(raw, list) or len(text) > 40 else f"{text} ({kind})"  # noqa: PLR2004 - enough to recognise it by
+def _shown(given: ua.Variant | None) -> str:
+    """`the String 'hot'`, `an array of 3 Int32`."""
+    if given is None:
+        return "nothing"
+    kind = getattr(given.VariantType, "name", "unknown type")
+    if isinstance(given.Value, list):
+        return f"an array of {len(given.Value)} {kind}"
+    text = repr(given.Value)
+    return f"a {kind}" if len(text) > _RECOGNISED else f"the {kind} {text}"
 
 
 _CONVERTERS: dict[ValueType, Convert] = {

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import NamedTuple
 
-import structlog
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 from prometheus_client import Counter
@@ -18,8 +18,6 @@ from twinbridge_opcua.address import bound
 from twinbridge_opcua.plan import Request
 from twinbridge_opcua.reading import Decode, decoder, value_of
 from twinbridge_opcua.status import OVERFLOW, said
-
-log = structlog.get_logger()
 
 OVERFLOWS = Counter(
     "twinbridge_opcua_overflows_total",
@@ -91,6 +89,15 @@ class Followed:
         self.answered = True
         self.confirmed = now
         return Push(self.request, ReadResult(list(self.last.values()), current=True))
+
+
+class Revision(NamedTuple):
+    """Sampling intervals in milliseconds; queues in values."""
+
+    sampling_asked: float
+    sampling: float
+    queue_asked: int
+    queue: int
 
 
 @dataclass(slots=True, eq=False)
@@ -221,19 +228,13 @@ def has_no_node(status: ua.StatusCode) -> bool:
     return status.value in _NO_NODE
 
 
-def note_revision(item: Item, result: ua.MonitoredItemCreateResult) -> None:
-    """Say what the server made of our wishes, where it is not what we asked for."""
+def revision(item: Item, result: ua.MonitoredItemCreateResult) -> Revision | None:
+    """What the server made of our wishes, where it is not what we asked for."""
     asked = creation(item.point, ua.NodeId(), 0).RequestedParameters
-    revised = (result.RevisedSamplingInterval, result.RevisedQueueSize)
-    if not math.isclose(revised[0], asked.SamplingInterval) or revised[1] != asked.QueueSize:
-        log.info(
-            "the server revised a monitored item",
-            property=str(item.point.ref),
-            sampling_ms=revised[0],
-            instead_of_ms=asked.SamplingInterval,
-            queue=revised[1],
-            instead_of=asked.QueueSize,
-        )
+    sampling, queue = result.RevisedSamplingInterval, result.RevisedQueueSize
+    if math.isclose(sampling, asked.SamplingInterval) and queue == asked.QueueSize:
+        return None
+    return Revision(asked.SamplingInterval, sampling, asked.QueueSize, queue)
 
 
 def new_item(point: Point, followed: Followed) -> Item:
