@@ -39,10 +39,11 @@ class Identity:
 
 def own_identity(pki: PkiFolder) -> Identity:
     """Made if there is none; two that start at once get the same. Raises Unusable."""
-    pki.make()
-    with _alone(pki):
-        if not pki.certificate.exists():
-            _make(pki)
+    if not pki.certificate.exists():  # else nothing is written: the folder may be a mounted secret
+        pki.make()
+        with _alone(pki):
+            if not pki.certificate.exists():
+                _make(pki)
     certificate = read_certificates(pki.certificate)[0]
     key = read_key(str(pki.key))
     if certificate.public_key() != key.public_key():
@@ -87,7 +88,12 @@ def read_key(path: str) -> RSAPrivateKey:
 @contextmanager
 def _alone(pki: PkiFolder) -> Iterator[None]:
     """Among all processes, and links of one process, that use the folder."""
-    lock = os.open(pki.root / "own" / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        lock = os.open(pki.root / "own" / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Unusable(
+            f"our own certificate cannot be made in {pki.certificate.parent}: {error.strerror}"
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -68,7 +68,11 @@ class PkiFolder:
             ) from error
 
     def turn_away(self, certificate: x509.Certificate) -> Path:
-        """Put it into rejected/, once, for a person to look at; the oldest of too many go."""
+        """Put it into rejected/, once, for a person to look at; the oldest of too many go.
+
+        Raises Unusable where nothing can be written.
+        """
+        self.make()
         path = self.rejected / f"{_file_name(certificate)}.der"
         try:
             if not path.exists():
@@ -98,6 +102,8 @@ def shelf(folder: Path) -> Shelf:
     """A broken file costs only what it should have held. Raises Unusable for the folder."""
     try:
         files = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+    except FileNotFoundError:
+        return Shelf((), ())
     except OSError as error:
         raise Unusable(f"{folder} cannot be read: {error.strerror}") from error
     certificates: list[x509.Certificate] = []

@@ -125,7 +125,13 @@ def _presented(chosen: ua.EndpointDescription) -> Presented:
 
 
 def _not_trusted(pki: PkiFolder, certificate: x509.Certificate) -> str:
-    kept = pki.turn_away(certificate)
+    try:
+        kept = pki.turn_away(certificate)
+    except Unusable as error:
+        return (
+            f"it is not trusted yet, and could not be kept for you to look at: {error}; put the"
+            f" certificate with the thumbprint {thumbprint(certificate)} into {pki.trusted}/"
+        )
     return (
         f"it is not trusted yet: it was put into {kept}; after checking that its thumbprint"
         f" {thumbprint(certificate)} is the one that the server shows, move it to {pki.trusted}/"

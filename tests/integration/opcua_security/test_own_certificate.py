@@ -106,6 +106,29 @@ def test_a_new_pair_is_taken_up_at_the_next_connect(bench: Bench, tmp_path: Path
     bench.run(scenario())
 
 
+def test_a_folder_that_holds_a_pair_and_trust_is_only_read(bench: Bench, tmp_path: Path) -> None:
+    """As when both are mounted from a secret."""
+
+    async def scenario() -> None:
+        server, ours = pair(), pair("ours", uri="urn:plant:bridge", server=False)
+        trust(tmp_path, server)
+        (tmp_path / "own").mkdir()
+        (tmp_path / "own" / "cert.der").write_bytes(ours.der)
+        (tmp_path / "own" / "key.pem").write_bytes(ours.key_pem)
+        async with bench.serving(server) as url:
+            assert await server_time(connection(url, tmp_path)) == ua.ServerState.Running
+
+    bench.run(scenario())
+    held = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert held == ["own", "own/cert.der", "own/key.pem", "trusted", "trusted/0.der"]
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unusable, match=r"the folder of certificates .* cannot be made"):
+        own_identity(PkiFolder(tmp_path / "file" / "pki"))
+
+
 def test_two_files_that_are_no_pair_are_told(tmp_path: Path) -> None:
     pki = PkiFolder(tmp_path)
     own_identity(pki)
