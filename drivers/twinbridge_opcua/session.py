@@ -211,7 +211,8 @@ class Session:
 async def open_session(connection: OpcUaConnection, endpoint: str) -> AsyncIterator[Session]:
     """Raises LinkLost when there is no session in time, or none that may be trusted."""
     timeout = connection.timeout / SECOND
-    client = Client(connection.url, timeout=timeout, watchdog_intervall=max(1.0, timeout))
+    url = f"opc.tcp://{connection.where}"  # the library knows no port by itself
+    client = Client(url, timeout=timeout, watchdog_intervall=max(1.0, timeout))
     client.name = client.description = "TwinBridge"
     client.session_timeout = connection.session_timeout // 1_000_000
     session = Session(client, connection, endpoint)
