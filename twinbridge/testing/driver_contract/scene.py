@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from pydantic import BaseModel
 
@@ -21,7 +22,7 @@ from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import AlarmChanged, Desire, DesiredState, Event, Outcome
 from twinbridge.core.model import NOT_READ, Sample, Value, same_value
 from twinbridge.core.rule import RuleInstance
-from twinbridge.ports import Driver
+from twinbridge.ports import Driver, Link, PushLink
 from twinbridge.testing.driver_contract.stage import Cell, DriverStage
 from twinbridge.testing.fakes import FakeStore
 from twinbridge.testing.proxy import FaultProxy
@@ -183,6 +184,21 @@ class Scene:
     async def apply(self, name: str, value: Value) -> None:
         found = await self.outcome_of(name, value)
         assert found.state is DesiredState.APPLIED, f"{name} = {value!r}: {found}"
+
+
+@asynccontextmanager
+async def hearing(link: Link) -> AsyncIterator[None]:
+    """Take what a link that speaks by itself says, as the app does, and drop it."""
+
+    async def hear() -> None:
+        if hasattr(link, "samples"):
+            async for _ in cast("PushLink", link).samples():
+                pass
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(hear(), name="contract hears")
+        yield
+        task.cancel()
 
 
 @asynccontextmanager

@@ -11,10 +11,18 @@ from twinbridge.core.alarm import TripState
 from twinbridge.core.messages import DesiredState, Outcome, Samples
 from twinbridge.core.model import SECOND, Point, PropertyRef, Value
 from twinbridge.core.rule import Compare, Mode, OnBad, Op, RuleInstance, Severity, Trip, Write
-from twinbridge.errors import Interlocked
+from twinbridge.errors import Interlocked, WriteRejected
 from twinbridge.ports import Link, ReadRequest, ReadResult
 from twinbridge.testing.driver_contract.base import Stories, needs
-from twinbridge.testing.driver_contract.scene import Scene, device_name, playing, same
+from twinbridge.testing.driver_contract.scene import (
+    Scene,
+    compiled,
+    connection_to,
+    device_name,
+    hearing,
+    playing,
+    same,
+)
 from twinbridge.testing.driver_contract.stage import DriverStage
 from twinbridge.testing.driver_contract.wrapped import WrappedLink, wrapped
 
@@ -134,6 +142,23 @@ class WriteStories(Stories):
                 assert scene.proxy.accepted == connections, "a refusal is no reason to reconnect"
                 await stage.heal()
                 await scene.apply("speed", 67)
+
+        self.use(story)
+
+    def test_a_link_itself_says_that_a_write_is_refused(self) -> None:
+        async def story(stage: DriverStage) -> None:
+            needs(stage.traits.refuses, "refusal of a write")
+            points = compiled(stage, stage.port).devices[device_name(0)].points
+            speed = next(p for p in points if p.spec.name == "speed")
+            await stage.refuse("speed")
+            async with stage.driver.open(connection_to(stage, stage.port)) as link, hearing(link):
+                link.plan(points)
+                with pytest.raises(WriteRejected) as refusal:
+                    await asyncio.wait_for(link.write(speed, 14), 10)
+                assert str(refusal.value)
+                await stage.heal()
+                await asyncio.wait_for(link.write(speed, 15), 10)
+            assert await stage.value("speed") == 15
 
         self.use(story)
 
