@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ def parse_order(point: Point, payload: bytes) -> Order:
             str(fields.get("id", "")),
             None if expires is None else int(str(expires)),
         )
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise InvalidInput(f"{point.ref}: no such command: {payload[:60]!r} ({error})") from error
 
 
@@ -121,7 +122,10 @@ def _typed(kind: ValueType, raw: object) -> Value:
         case ValueType.INT:
             return int(float(str(raw)))
         case ValueType.FLOAT:
-            return float(str(raw))
+            number = float(str(raw))
+            if not math.isfinite(number):
+                raise ValueError(f"{raw!r} is no number")
+            return number
         case _:
             return str(raw)
 

@@ -21,6 +21,7 @@ from twinbridge_mqtt.config import (
 )
 
 DECIMALS = 6
+_LARGEST_FLOAT32 = 3.4028234663852886e38
 _UNITS: Mapping[TimeUnit, int] = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _CODES: Mapping[Encoding, str] = {
     "bool": "B",
@@ -138,9 +139,20 @@ def _encoded(model: MqttAddress, raw: Value) -> bytes:
         return text if model.length is None else text[: model.length].ljust(model.length, b"\0")
     if model.bit is not None:
         raw = bool(raw) << model.bit
-    number = raw if isinstance(raw, float) and encoding.startswith("float") else round(float(raw))
-    ordered = struct.pack(f">{_CODES[encoding]}", number)
+    ordered = struct.pack(f">{_CODES[encoding]}", _held(encoding, raw))
     return bytes(ordered[place] for place in _places(len(ordered), model.order))
+
+
+def _held(encoding: Encoding, raw: Value) -> float | int:
+    """The number, or the nearest that the encoding holds."""
+    if encoding == "float64":
+        return float(raw)
+    if encoding == "float32":
+        return min(max(float(raw), -_LARGEST_FLOAT32), _LARGEST_FLOAT32)
+    code = _CODES[encoding]
+    bits = 8 * struct.calcsize(f">{code}")
+    low, high = (0, (1 << bits) - 1) if code.isupper() else (-1 << bits - 1, (1 << bits - 1) - 1)
+    return min(max(raw if isinstance(raw, int) else round(float(raw)), low), high)
 
 
 def _places(size: int, order: Order) -> list[int]:

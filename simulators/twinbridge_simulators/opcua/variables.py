@@ -30,9 +30,9 @@ class Element:
     def raw(self) -> Value:
         """As the node has it: the number that a label names, or unscaled."""
         value = self.machine.values[self.name]
-        for number, label in (self.model.labels or {}).items():
-            if label == value:
-                return number
+        if self.model.labels:
+            numbers = {label: number for number, label in self.model.labels.items()}
+            return numbers.get(str(value), next(iter(self.model.labels)))
         if isinstance(value, bool | str):
             return value
         unscaled = (value - self.model.offset) / (self.model.scale or 1.0)

@@ -93,10 +93,15 @@ class OpcUaWorld:
         return site
 
     async def __aenter__(self) -> Self:
-        from twinbridge_simulators.opcua.server import (  # noqa: PLC0415 - loads the library
-            OpcUaServer,
-        )
-
+        try:
+            from twinbridge_simulators.opcua.server import (  # noqa: PLC0415 - loads the library
+                OpcUaServer,
+            )
+        except ModuleNotFoundError as error:
+            raise InvalidInput(
+                f"an OPC UA server cannot be simulated without {error.name}: "
+                "install twinbridge[opcua]"
+            ) from error
         async with AsyncExitStack() as opening:
             for site in self._sites:
                 site.server = await opening.enter_async_context(OpcUaServer(site))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -145,6 +146,22 @@ def test_what_a_device_publishes_is_what_the_driver_reads(
     reader = bound(where).reader
     assert reader is not None
     assert reader.codec.decode(payload_of([where], {"p": value}, NOW)) == value
+
+
+@given(st.integers(-(2**70), 2**70))
+def test_a_number_that_an_encoding_does_not_hold_is_told_as_the_nearest(value: int) -> None:
+    where = point(ValueType.INT, format="hex", encoding="int16")
+    raw = bytes.fromhex(payload_of([where], {"p": value}, NOW).decode())
+    told = int.from_bytes(raw, "big", signed=True)
+    assert told == min(max(value, -(2**15)), 2**15 - 1)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_on_a_command_topic_break_a_device(payload: bytes) -> None:
+    for command in COMMANDS:
+        for kind in ValueType:
+            with suppress(InvalidInput):
+                parse_order(point(kind, command=command), payload)
 
 
 def test_a_payload_carries_the_time_where_the_address_says() -> None:
