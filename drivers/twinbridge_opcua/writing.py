@@ -190,6 +190,8 @@ class Writer:
         if value.Value is not None and value.Value.Value is not None:
             self._must_fit(point, value.Value.Value)
             return value.Value.VariantType
+        if data_type.StatusCode is not None and not data_type.StatusCode.is_good():
+            raise self._refused(point, data_type.StatusCode)
         declared = data_type.Value.Value if data_type.Value is not None else None
         kind = variant_type(declared)
         if kind is None:

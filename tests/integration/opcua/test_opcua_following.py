@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from asyncua import ua
+from asyncua.common.utils import ServiceError
 from asyncua.server.monitored_item_service import MonitoredItemService
 from asyncua.server.uaprocessor import UaProcessor
 from opcua_boiler import URI, Boiler, Stage, boiler, connection, free_port, point, watching
@@ -231,7 +232,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, request: type, code: int) -> None:
 
     async def process(self: Any, typeid: Any, *rest: Any) -> Any:
         if typeid == ua.NodeId(getattr(ua.ObjectIds, f"{request.__name__}_Encoding_DefaultBinary")):
-            raise ua.uaerrors.ServiceError(code)
+            raise ServiceError(code)
         return await honest(self, typeid, *rest)
 
     monkeypatch.setattr(UaProcessor, "_process_message", process)
