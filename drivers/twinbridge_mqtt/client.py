@@ -202,16 +202,16 @@ class Session:
         if not open_still:
             self._lose(f"the broker closed the connection{self._rival()}")
             return
-        self.heard = monotonic()
-        self._take()
+        now = monotonic()
+        self._take(now)
         if self._why:
             return
         if self._socket.pending:
             self._loop.call_soon(self._read_on)
-        elif self.heard - self._read_at < self.gather:
+        elif now - self._read_at < self.gather:
             self._loop.remove_reader(self._number)
             self._loop.call_later(self.gather, self._read_again)
-        self._read_at = self.heard
+        self._read_at = now
 
     def _read_again(self) -> None:
         if not self._why:
@@ -226,16 +226,17 @@ class Session:
         if not self._why:
             self._readable()
 
-    def _take(self) -> None:
+    def _take(self, now: float) -> None:
+        """Whole packets count as a sign of life; bytes alone may be anything."""
         code = 0
         try:
-            while not code and not self._why and self._next_packet():
-                code = self._hand_on() if self._passing else 0
+            while not code and not self._why and self._next_packet(now):
+                code = self._hand_on(now)
         except Exception as error:  # noqa: BLE001 - a malformed packet raises whatever comes of it
             self._lose(f"what the broker sent is no MQTT: {error}")
         self._flush(code)
 
-    def _next_packet(self) -> bool:
+    def _next_packet(self, now: float) -> bool:
         """Take plain messages until another packet comes first; False when bytes are wanting."""
         wire, properties = self._socket, self._connection.version == "5"
         held, received = wire.held, self._to.received
@@ -250,17 +251,20 @@ class Session:
                 self._passing = frame.end - frame.start
             else:
                 wire.at = frame.end
+                self.heard = now
                 topic, payload = message
                 received(topic, payload, retained=frame.retained, expiry=None, correlation="")
         return wire.at < len(held)
 
-    def _hand_on(self) -> int:
+    def _hand_on(self, now: float) -> int:
         """Let the library have what there is of the packet that is its own; returns its code."""
         wire = self._socket
         before = wire.at
         wire.deal(min(len(wire.held), before + self._passing))
         code = self._paho.loop_read()
         self._passing -= wire.at - before
+        if not self._passing:
+            self.heard = now
         return code
 
     def _flush(self, code: int = 0) -> None:
@@ -302,6 +306,7 @@ class Session:
         error = LinkLost(f"{self._endpoint}: {why}")
         if not self._accepted.done():
             self._accepted.set_exception(error)
+            self._accepted.exception()  # looked at, also when nobody waits for it any more
         for waiter in self._unacknowledged.values():
             if not waiter.done():
                 waiter.set_exception(error)

@@ -12,6 +12,14 @@ _LENGTH_BYTES = 4
 _PUBLISH_QOS_0 = 0x30
 _KIND_DUP_AND_QOS = 0xFE
 _MORE = 0x80
+_QOS = 0x06
+
+
+_RECEIVED = frozenset(
+    [0x20, 0x40, 0x50, 0x62, 0x70, 0x90, 0xB0, 0xD0, 0xE0, 0xF0]  # all but messages
+    + [first for first in range(0x30, 0x40) if first & _QOS != _QOS]  # there is no QoS 3
+)
+"""First bytes that a broker may send: packet types with their fixed flags (2.2.2)."""
 
 
 class Malformed(ValueError):
@@ -38,6 +46,8 @@ class Frame(NamedTuple):
 
 def frame_at(held: bytes, at: int) -> Frame | None:
     """None while its header is not complete. Raises Malformed."""
+    if at < len(held) and held[at] not in _RECEIVED:
+        raise Malformed(f"no packet begins with {held[at]:#04x}")
     size = shift = 0
     for position in range(at + 1, min(at + 1 + _LENGTH_BYTES, len(held))):
         byte = held[position]

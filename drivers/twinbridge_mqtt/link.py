@@ -197,6 +197,8 @@ class MqttLink:
             if message.expires and message.expires < now:
                 EXPIRED.inc()
                 continue
+            if message.retained and route.last is not None and not route.last.retained:
+                continue  # told again after a new subscription; what came live is newer
             route.last = message
             for station in route.stations:
                 if station.hear(message):

@@ -193,6 +193,38 @@ def test_a_command_that_the_broker_does_not_acknowledge_is_no_response(tmp_path:
         asyncio.run(body(broker.port))
 
 
+@pytest.mark.parametrize(
+    ("version", "answer", "words"),
+    [
+        ("3.1.1", b"\x20\x02\x00\x01", "not of this version"),
+        ("3.1.1", b"\x20\x02\x00\x02", "refuses the client id"),
+        ("3.1.1", b"\x20\x02\x00\x03", "not available now"),
+        ("3.1.1", b"\x20\x02\x00\x04", "wrong user name or password"),
+        ("5", b"\x20\x03\x00\x84\x00", "does not speak this version"),
+        ("5", b"\x20\x03\x00\x8a\x00", "banned"),
+        ("5", b"\x20\x03\x00\x01\x00", ""),
+        ("5", b"\xe0\x02\x8b\x00", "shutting down"),
+        ("3.1.1", b"HTTP/1.1 400 Bad Request\r\n\r\n", "no packet begins with 0x48"),
+        ("3.1.1", b"", "the broker closed the connection"),
+    ],
+)
+def test_every_refusal_of_a_connection_is_said_in_words(
+    version: str, answer: bytes, words: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    async def body() -> str:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            return await refusal(connection(port, version=version, timeout="1s"))
+
+    assert words in asyncio.run(body())
+
+
 def test_garbage_instead_of_mqtt_ends_the_link(tmp_path: Path) -> None:
     async def body(port: int) -> None:
         async with FaultProxy("127.0.0.1", port) as proxy:

@@ -13,6 +13,7 @@ from mqtt_rig import Peer, a_point, connection, followed
 
 from twinbridge.core.model import Quality, Reason, ValueType
 from twinbridge.errors import NoResponse
+from twinbridge.ports import Reading
 
 STATE = "plant/{device}/state"
 
@@ -27,6 +28,10 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 def peer(broker: Mosquitto) -> Iterator[Peer]:
     with Peer(broker.port) as speaking:
         yield speaking
+
+
+def numbers(readings: list[Reading]) -> list[int]:
+    return [r.value for r in readings if type(r.value) is int]
 
 
 def unique(name: str) -> str:
@@ -193,6 +198,26 @@ def test_a_retained_value_without_a_time_is_uncertain_until_a_live_one_comes(
     asyncio.run(body())
 
 
+def test_a_retained_message_told_again_never_overwrites_a_live_one(
+    broker: Mosquitto, peer: Peer
+) -> None:
+    async def body() -> None:
+        at, device = connection(broker.port), unique("d")
+        topic = f"plant/{device}/state"
+        peer.say(topic, {"t": 1}, retain=True)
+        point = a_point(at, device=device, topic=STATE, pointer="/t")
+        async with followed(at, point) as link:
+            await link.says(f"{device}/temp", "retained on", Quality.UNCERTAIN)
+            peer.say(topic, {"t": 2})
+            await link.shows(f"{device}/temp", 2)
+            link.link.session.subscribe([(topic, 1)])  # the broker repeats what it keeps
+            peer.say(topic, {"t": 3})
+            await link.shows(f"{device}/temp", 3)
+            assert [r.value for r in link.every[f"{device}/temp"]][-2:] == [2, 3]
+
+    asyncio.run(body())
+
+
 def test_what_comes_late_never_overwrites_what_is_newer(broker: Mosquitto, peer: Peer) -> None:
     async def body() -> None:
         at, device = connection(broker.port), unique("d")
@@ -303,6 +328,70 @@ def test_every_format_gives_its_value(
             await link.says(f"{device}/p", "no message")
             peer.say(f"plant/{device}/state", payload)
             await link.shows(f"{device}/p", value)  # type: ignore[arg-type]  # as listed above
+
+    asyncio.run(body())
+
+
+@pytest.mark.parametrize("version", ["3.1.1", "5"])
+def test_messages_of_qos_1_are_acknowledged_and_come_in_order_among_others(
+    broker: Mosquitto, peer: Peer, version: str
+) -> None:
+    async def body() -> None:
+        at, device = connection(broker.port, version=version), unique("d")
+        point = a_point(at, "n", ValueType.INT, device=device, topic=STATE, pointer="/n", qos=1)
+        async with followed(at, point) as link:
+            await link.says(f"{device}/n", "no message")
+            for number in range(60):
+                fill = "x" * (70_000 if number in (30, 41) else number)
+                peer.say(f"plant/{device}/state", {"n": number, "fill": fill}, qos=number % 2)
+            await link.until(lambda: len(numbers(link.every[f"{device}/n"])) == 60)
+            told = numbers(link.every[f"{device}/n"])
+            for qos in (0, 1):  # a broker may let one overtake the other
+                assert [n for n in told if n % 2 == qos] == list(range(qos, 60, 2))
+
+    asyncio.run(body())
+
+
+def test_a_message_that_expired_while_it_waited_is_dropped(broker: Mosquitto, peer: Peer) -> None:
+    async def body() -> None:
+        at, device = connection(broker.port, version="5"), unique("d")
+        point = a_point(at, device=device, topic=STATE, pointer="/t")
+        async with followed(at, point) as link:
+            await link.says(f"{device}/temp", "no message")
+            link.link.received(
+                f"plant/{device}/state", b'{"t": 1}', retained=False, expiry=-1, correlation=""
+            )
+            peer.say(f"plant/{device}/state", {"t": 2})
+            await link.shows(f"{device}/temp", 2)
+            assert 1.0 not in [r.value for r in link.every[f"{device}/temp"]]
+
+    asyncio.run(body())
+
+
+def test_a_storm_keeps_the_latest_of_each_topic_and_loses_nothing_else(
+    broker: Mosquitto, peer: Peer
+) -> None:
+    async def body() -> None:
+        at, device = connection(broker.port, queueLimit=100), unique("d")
+        points = [
+            a_point(at, "n", ValueType.INT, device=device, topic=STATE, pointer="/n"),
+            a_point(at, "m", ValueType.INT, device=device, topic="plant/{device}/other"),
+        ]
+        async with followed(at, *points) as link:
+            await link.says(f"{device}/m", "no message")
+            for number in range(5000):
+                link.link.received(
+                    f"plant/{device}/state",
+                    b'{"n": %d}' % number,
+                    retained=False,
+                    expiry=None,
+                    correlation="",
+                )
+                if number == 0:
+                    peer.say(f"plant/{device}/other", 7)
+            await link.shows(f"{device}/n", 4999)
+            await link.shows(f"{device}/m", 7)
+            assert link.link._waiting.dropped > 4000
 
     asyncio.run(body())
 

@@ -94,6 +94,17 @@ def test_what_has_properties_or_an_acknowledgement_is_left_to_the_library() -> N
         assert not other.plain
 
 
+@pytest.mark.parametrize("first", [0x00, 0x10, 0x36, 0x82, 0xC0, 0x21, 0x60])
+def test_what_no_broker_sends_is_malformed_at_its_first_byte(first: int) -> None:
+    with pytest.raises(Malformed, match="no packet begins with"):
+        frame_at(bytes([first]), 0)
+
+
+def test_a_length_of_more_than_four_bytes_is_malformed() -> None:
+    with pytest.raises(Malformed, match="more than 4 bytes"):
+        frame_at(b"\x30\xff\xff\xff\xff\x01", 0)
+
+
 def test_a_full_queue_keeps_the_latest_of_each_topic_and_counts() -> None:
     waiting: Waiting[str] = Waiting(100)
     for number in range(101):
