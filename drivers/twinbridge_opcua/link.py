@@ -21,7 +21,7 @@ from twinbridge_opcua.reading import Decode, decoder, value_of
 from twinbridge_opcua.resolving import Resolver
 from twinbridge_opcua.security import cautions
 from twinbridge_opcua.session import Session, open_session
-from twinbridge_opcua.subscription import lacking
+from twinbridge_opcua.subscription import is_unknown, lacking
 from twinbridge_opcua.writing import Writer
 
 log = structlog.get_logger()
@@ -80,6 +80,9 @@ class OpcUaLink:
         asked = {p: node for p in points if (node := self._resolver.node(p)) is not None}
         answers = await self._session.read([value_of(p, node) for p, node in asked.items()])
         readings = [self._decoded(p, a) for p, a in zip(asked, answers, strict=True)]
+        for reading, answer in zip(readings, answers, strict=True):
+            if not request.pushed and is_unknown(answer):
+                self._resolver.lack(reading.point, reading.message)
         readings += [lacking(p, self._resolver.missing(p)) for p in points if p not in asked]
         return ReadResult(readings, current=True)
 

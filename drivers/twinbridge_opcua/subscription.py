@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple
 
+import structlog
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 from prometheus_client import Counter
@@ -18,6 +19,8 @@ from twinbridge_opcua.address import bound
 from twinbridge_opcua.plan import Request
 from twinbridge_opcua.reading import Decode, decoder, value_of
 from twinbridge_opcua.status import OVERFLOW, said
+
+log = structlog.get_logger()
 
 OVERFLOWS = Counter(
     "twinbridge_opcua_overflows_total",
@@ -123,6 +126,7 @@ class Subscription:
         self.heard = monotonic()
         self.items: dict[int, Item] = {}
         self._follows: dict[Followed, None] = {}
+        self._lossy: set[Point] = set()
 
     def follow(self, followed: Iterable[Followed]) -> None:
         """From now on these; an item whose point is in none of them is to be removed."""
@@ -159,7 +163,7 @@ class Subscription:
             value = monitored.Value
             code = value.StatusCode.value if value.StatusCode else 0
             if code & OVERFLOW == OVERFLOW:
-                OVERFLOWS.inc()
+                self._overflowed(item.point)
             item.told = now
             reading = item.decode(value)
             followed = item.followed
@@ -169,6 +173,13 @@ class Subscription:
                 told[followed] = [reading]
             else:
                 found.append(reading)
+
+    def _overflowed(self, point: Point) -> None:
+        """Counted each time, but told once: what changes too fast does so all the time."""
+        OVERFLOWS.inc()
+        if point not in self._lossy:
+            self._lossy.add(point)
+            log.warning("a server's queue was full: a value was lost", property=str(point.ref))
 
     def _answers(self, told: dict[Followed, list[Reading]], now: float) -> Iterator[Push]:
         for followed in self._follows:
@@ -221,6 +232,12 @@ def _filter(point: Point) -> ua.DataChangeFilter | None:
 
 def refuses_filter(point: Point, status: ua.StatusCode) -> bool:
     return bound(point).model.deadband is not None and status.value in _FILTER_REFUSED
+
+
+def is_unknown(answer: ua.DataValue) -> bool:
+    """Whether the node was deleted, or has become another that has to be found anew."""
+    status = answer.StatusCode
+    return status is not None and status.value == StatusCodes.BadNodeIdUnknown
 
 
 def has_no_node(status: ua.StatusCode) -> bool:

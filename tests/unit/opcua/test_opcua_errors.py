@@ -30,7 +30,7 @@ def made(kind: type[Exception]) -> Exception:
     if kind is uaerrors.UaStatusCodeError or kind.__name__ == "ServiceError":
         return kind(StatusCodes.BadInternalError)
     if kind is uaerrors.UaStatusCodeErrors:
-        return kind([ua.StatusCode(ua.UInt32(StatusCodes.BadInternalError))])
+        return kind([StatusCodes.BadInternalError])
     return kind()
 
 
