@@ -308,7 +308,7 @@ async def _reconnected(scene: Scene, accepted: int) -> None:
 def _census(stage: DriverStage) -> tuple[int, int, int]:
     """Tasks, sockets, and objects of the driver's package."""
     gc.collect()
-    package = type(stage.driver).__module__.partition(".")[0]
+    package = stage.driver.connection_model.__module__.partition(".")[0]
     objects = sum(
         str(getattr(type(o), "__module__", "")).partition(".")[0] == package
         for o in gc.get_objects()

@@ -195,10 +195,13 @@ async def hearing(link: Link) -> AsyncIterator[None]:
             async for _ in cast("PushLink", link).samples():
                 pass
 
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(hear(), name="contract hears")
-        yield
-        task.cancel()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(hear(), name="contract hears")
+            yield
+            task.cancel()
+    except BaseExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 @asynccontextmanager
