@@ -20,11 +20,12 @@ Annotations: TypeAlias = Mapping[str, str]
 def load_devices(
     paths: Sequence[str | Path],
 ) -> tuple[list[DeviceSpec], dict[str, Annotations]]:
-    """Every Device under the paths, and its annotations by its name.
+    """Every Device under the paths, and its annotations by its name. Rules are left aside.
 
     Raises InvalidDefinition with everything that is wrong, a line each.
     """
-    documents, unread = load_paths(paths)
+    everything, unread = load_paths(paths)
+    documents = [document for document in everything if not _is_rule(document)]
     plant = compile_plant(
         documents, {driver.name: driver for driver in (modbus, opcua, mqtt)}, problems=unread
     )
@@ -32,6 +33,10 @@ def load_devices(
     if wrong:
         raise InvalidDefinition("\n".join(["the definitions are wrong:", *wrong]))
     return list(plant.devices.values()), dict(map(_annotations, _devices(documents)))
+
+
+def _is_rule(document: Document) -> bool:
+    return isinstance(document.content, dict) and document.content.get("kind") == "Rule"
 
 
 def _devices(documents: Sequence[Document]) -> list[dict[str, dict[str, object]]]:

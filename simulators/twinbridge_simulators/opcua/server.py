@@ -144,6 +144,8 @@ class OpcUaServer:
         server, self._server = self._server, None
         if server is None or server.bserver is None:
             return
+        for session in tuple(server.iserver._external_sessions.values()):  # noqa: SLF001 - it would leave their tasks behind
+            await session.close_session()
         for transport in tuple(server.iserver.asyncio_transports):
             transport.abort()
         with suppress(TimeoutError):
