@@ -5,6 +5,7 @@ from __future__ import annotations
 from twinbridge.core.model import Reason
 
 _SHOWN = 60
+_QUOTES = 3
 _NAMES = 5
 
 
@@ -23,7 +24,9 @@ class Missing(BadPayload):
 def shown(raw: object) -> str:
     """What was found, short enough for one line, whatever it is."""
     if isinstance(raw, str | bytes | bytearray):
-        return repr(raw if len(raw) <= _SHOWN else raw[:_SHOWN]) + "…" * (len(raw) > _SHOWN)
+        text = repr(raw[:_SHOWN])
+        cut = len(raw) > _SHOWN or len(text) > _SHOWN + _QUOTES
+        return f"{text[: _SHOWN + _QUOTES]}…" if cut else text
     if isinstance(raw, dict):
         return f"an object of {', '.join(list(map(str, raw))[:_NAMES])[:_SHOWN] or 'nothing'}"
     if isinstance(raw, list):

@@ -17,6 +17,7 @@ from twinbridge_mqtt.refusal import BadPayload
 if TYPE_CHECKING:
     from twinbridge_mqtt.station import Station
 
+_GOOD = Quality.GOOD
 _Group: TypeAlias = tuple[Parse, list[Entry]]
 
 
@@ -132,10 +133,10 @@ class MqttRequest:
         """What is new, and every point that is not good: it would pass for confirmed."""
         bad = self._bad
         for reading in changed:
-            if reading.quality is Quality.GOOD:
-                bad.pop(reading.point, None)
-            else:
+            if reading[2] is not _GOOD:
                 bad[reading.point] = reading
+            elif bad:
+                bad.pop(reading.point, None)
         if self._tell_all:
             self._tell_all = False
             return ReadResult([entry.current for entry in self._entries])
