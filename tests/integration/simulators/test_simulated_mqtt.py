@@ -125,6 +125,7 @@ def run(tmp_path: Path) -> Callable[..., None]:
             async with asyncio.timeout(40), Simulation.from_paths([tmp_path]) as simulation:
                 with listening(port) as listener:
                     await story(simulation, listener)
+            assert len(asyncio.all_tasks()) == 1
 
         asyncio.run(whole())
 

@@ -123,6 +123,8 @@ def run(tmp_path: Path) -> Callable[..., None]:
             (tmp_path / "plant.yaml").write_text(text.replace("PORT", str(port)))
             async with asyncio.timeout(40), Simulation.from_paths([tmp_path]) as simulation:
                 await story(Served(simulation, port))
+            async with asyncio.timeout(5):
+                await until(nothing_else_runs)
 
         asyncio.run(whole())
 
@@ -135,6 +137,11 @@ def boiler(options: str = "{}") -> str:
 
 async def node(client: Client, name: str, uri: str = URI) -> Any:
     return client.get_node(f"ns={await client.get_namespace_index(uri)};s={name}")
+
+
+async def nothing_else_runs() -> bool:
+    """A server that has stopped leaves no task behind."""
+    return len(asyncio.all_tasks()) == 1
 
 
 async def until(so: Callable[[], Awaitable[bool]]) -> None:
