@@ -102,7 +102,12 @@ class Following:
         for each in followed:
             polled = any(point in self.not_monitored for point in each.request.points)
             if polled:
-                pushes.append(Push(each.request, ReadResult(list(each.last.values()), replan=True)))
+                pushes.append(
+                    Push(
+                        each.request,
+                        ReadResult(list(each.last.values()), replan=True, current=True),
+                    )
+                )
             elif (push := each.answer((), monotonic())) is not None:
                 pushes.append(push)
         return pushes

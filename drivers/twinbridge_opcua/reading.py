@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 from uuid import UUID
 
+import structlog
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
@@ -15,6 +16,8 @@ from twinbridge.core.model import Point, Quality, Reason, Value, ValueType
 from twinbridge.ports import Reading
 from twinbridge_opcua.address import bound
 from twinbridge_opcua.status import quality_of
+
+log = structlog.get_logger()
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -48,25 +51,35 @@ def value_of(point: Point, node: ua.NodeId) -> ua.ReadValueId:
 
 
 def decoder(point: Point) -> Decode:
-    """Made once per point and link."""
+    """Made once per point and link.
+
+    A bad reading has no time: it must never count as older than the value that it takes back.
+    """
     convert = _converter(point)
+    server_time_noted = False
+
+    def time_of(given: ua.DataValue) -> int | None:
+        nonlocal server_time_noted
+        if given.SourceTimestamp is not None:
+            return nanoseconds(given.SourceTimestamp)
+        if not server_time_noted:
+            server_time_noted = True
+            log.debug("no source time; the server's time is used", property=str(point.ref))
+        return nanoseconds(given.ServerTimestamp)
 
     def decode(given: ua.DataValue) -> Reading:
         code = given.StatusCode.value if given.StatusCode else 0
-        time = nanoseconds(given.SourceTimestamp or given.ServerTimestamp)
         quality, reason, words = quality_of(code) if code else _GOOD
         raw = given.Value.Value if given.Value is not None else None
         if quality is Quality.BAD:
-            return Reading(point, None, quality, reason, words, time)
+            return Reading(point, None, quality, reason, words)
         if raw is None:
-            return Reading(
-                point, None, Quality.BAD, Reason.NOT_READ, "the server gives no value", time
-            )
+            return Reading(point, None, Quality.BAD, Reason.NOT_READ, "the server gives no value")
         try:
-            return Reading(point, convert(raw), quality, reason, words, time)
+            return Reading(point, convert(raw), quality, reason, words, time_of(given))
         except WrongType as wrong:
             words = f"the node gives {_shown(given.Value)}, {wrong}"
-            return Reading(point, None, Quality.BAD, Reason.DEVICE_FAULT, words, time)
+            return Reading(point, None, Quality.BAD, Reason.DEVICE_FAULT, words)
 
     return decode
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from asyncua import ua
 
 from twinbridge.core.model import (
     MILLISECOND,
+    SECOND,
     Point,
     PropertyRef,
     PropertySpec,
@@ -106,3 +109,26 @@ def test_a_node_that_is_watched_no_more_is_passed_over() -> None:
     told = Told()
     told.publish((1, 5, 0), (2, 6, 0))
     assert readings(told.publish((99, 1, 0), (1, 7, 0))) == [("a", 7)]
+
+
+def test_a_bad_value_is_never_older_than_the_one_that_it_takes_back() -> None:
+    told = Told()
+    told.publish((1, 5, 0), (2, 6, 0))
+    item = told.subscription.items[1]
+    bad = ua.StatusCode(ua.UInt32(ua.StatusCodes.BadSensorFailure))
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    given = ua.DataValue(None, bad, SourceTimestamp=long_ago, ServerTimestamp=long_ago)
+    assert item.decode(given).source_time is None
+
+
+def test_the_servers_time_stands_in_for_a_source_time_that_is_not_there() -> None:
+    decode = Told().subscription.items[1].decode
+    source, server = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    both = ua.DataValue(ua.Variant(5), SourceTimestamp=source, ServerTimestamp=server)
+    only = ua.DataValue(ua.Variant(5), ServerTimestamp=server)
+    neither = ua.DataValue(ua.Variant(5))
+    assert [decode(given).source_time for given in (both, only, neither)] == [
+        int(source.timestamp()) * SECOND,
+        int(server.timestamp()) * SECOND,
+        None,
+    ]
