@@ -230,19 +230,27 @@ class Worker:
         self._pipeline.lose(scan.device, str(error), self._clock.mono(), reason)
 
     async def _ask(self, link: Link, backoff: Backoff) -> None:
+        """A poll that is late by an interval goes before writes; on a line too slow for all its
+        polls they take turns, so that neither waits for ever.
+        """
+        yielded = False
         while True:
             if self._changed:
                 self._arrange(link, fresh=False)
             now = self._clock.mono()
+            scan = self._schedule.due(now)
             if stop := self._due_stop(now):
                 await self._do_stop(stop, link)
-            elif (scan := self._schedule.due(now)) and (scan.due + scan.interval <= now):
+            elif scan and scan.due + scan.interval <= now and not yielded:
+                yielded = True
                 await self._poll(scan, link, now, backoff)
             elif command := self._due_command(now):
+                yielded = False
                 await self._do_command(command, link)
             elif scan:
                 await self._poll(scan, link, now, backoff)
             else:
+                yielded = False
                 await self._bell.wait(self._until_next(now))
 
     def _arrange(self, link: Link, *, fresh: bool) -> None:
