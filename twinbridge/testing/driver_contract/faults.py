@@ -106,6 +106,31 @@ class FaultStories(Stories):
 
         self.use(story)
 
+    def test_a_line_too_slow_for_all_its_polls_still_takes_writes(self) -> None:
+        async def story(stage: DriverStage) -> None:
+            async with playing(stage) as scene:
+                faults = scene.proxy.faults
+                faults.delay = faults.jitter = stage.traits.delay
+                for speed in (21, 22):
+                    await scene.apply("speed", speed)
+                assert not _losses(scene)
+
+        self.use(story)
+
+    def test_noise_is_no_sign_of_life(self) -> None:
+        """Of a machine that has no news: what its driver asks for is answered with noise."""
+
+        async def story(stage: DriverStage) -> None:
+            noise = random.Random(9)  # noqa: S311 - the same noise in every run
+            async with playing(stage) as scene:
+                scene.proxy.faults.garble = lambda chunk: noise.randbytes(len(chunk))
+                await scene.until(scene.lost, "all bad: comm_lost", stage.traits.notices)
+                scene.proxy.faults.garble = None
+                await scene.until_good()
+                _nothing_made_up(scene)
+
+        self.use(story)
+
     def test_noise_in_place_of_answers_never_becomes_a_value(self) -> None:
         async def story(stage: DriverStage) -> None:
             noise = random.Random(7)  # noqa: S311 - the same noise in every run
