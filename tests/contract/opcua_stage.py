@@ -143,8 +143,9 @@ class OpcUaStage:
         Mistake("int", {}, "node"),
     )
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, mode: str = "subscribe") -> None:
         self._machine = machine
+        self._mode = mode
         self._gate = Gate("127.0.0.1", 0)
         self._gate.target = machine.port
 
@@ -172,6 +173,7 @@ class OpcUaStage:
             "allowInsecure": True,
             "timeout": "1s",
             "publishingInterval": "20ms",
+            "mode": self._mode,
         }
 
     async def start(self) -> None:

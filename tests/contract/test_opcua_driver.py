@@ -1,4 +1,4 @@
-"""The OPC UA driver does what every driver must."""
+"""The OPC UA driver does what every driver must, subscribed or polled."""
 
 from __future__ import annotations
 
@@ -11,25 +11,38 @@ import pytest
 from opcua_stage import Machine, OpcUaStage
 
 from twinbridge.testing.driver_contract import DriverContract, DriverStage
+from twinbridge.testing.driver_contract.base import Stories
+from twinbridge.testing.driver_contract.values import ValueStories
+from twinbridge.testing.driver_contract.writes import WriteStories
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_server() -> Iterator[None]:
-    """For all stories, on a loop of theirs."""
-    with asyncio.Runner() as runner:
-        machine = Machine()
-        runner.run(machine.open())
-        TestOpcUaDriver.runner, TestOpcUaDriver.machine = runner, machine
-        yield
-        runner.run(machine.server.stop())
+class OnOneServer(Stories):
+    """A server takes seconds to make: all stories share one, and its loop."""
 
-
-class TestOpcUaDriver(DriverContract):
     runner: ClassVar[asyncio.Runner]
     machine: ClassVar[Machine]
+    mode = "subscribe"
 
     def run(self, told: Coroutine[None, None, None]) -> None:
         self.runner.run(told)
 
     def stage(self) -> AbstractAsyncContextManager[DriverStage]:
-        return OpcUaStage(self.machine)
+        return OpcUaStage(self.machine, self.mode)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_server() -> Iterator[None]:
+    with asyncio.Runner() as runner:
+        machine = Machine()
+        runner.run(machine.open())
+        OnOneServer.runner, OnOneServer.machine = runner, machine
+        yield
+        runner.run(machine.server.stop())
+
+
+class TestOpcUaDriver(OnOneServer, DriverContract):
+    pass
+
+
+class TestOpcUaDriverThatPolls(OnOneServer, ValueStories, WriteStories):
+    mode = "poll"
