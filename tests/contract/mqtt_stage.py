@@ -30,6 +30,8 @@ FLOAT32_MAX, FLOAT32_LEAST = 3.4028234663852886e38, 1.401298464324817e-45
 FLOAT64_MAX, FLOAT64_LEAST = 1.7976931348623157e308, 5e-324
 PATIENCE = 10.0
 """Seconds that the broker may take to take a message."""
+STATUS = "status/{device}"
+"""One message with several cells in it."""
 COMMAND = {
     "topic": "order/{device}/{property}",
     "payload": '{"id": {id}, "value": {value}}',
@@ -100,6 +102,8 @@ PLACES = (
         encoding="float32",
         order="DCBA",
     ),
+    place("state", "string", in_json, "idle", "busy", topic=STATUS, pointer="/state"),
+    place("level", "float", in_json, 0.5, 1e-300, topic=STATUS, pointer="/level"),
     place("serial", "int", as_hex(">Q"), 1, 0, 2**64 - 1, format="hex", encoding="uint64"),
 )
 
@@ -234,10 +238,14 @@ class _Machines:
         self.has[name, station] = value
         self.tell(name, station)
 
-    def tell(self, name: str, station: int) -> None:
+    def tell(self, name: str, station: int, *, wait: bool = True) -> None:
+        if self._places[name].cell.block["topic"] == STATUS:
+            status = {n: self.has[n, station] for n in ("state", "level")}
+            self.publish(f"status/m{station}", json.dumps(status).encode(), wait=wait)
+            return
         value = self.has[name, station]
         said = b"nan" if value != value else self._places[name].say(value)  # noqa: PLR0124 - NaN
-        self.publish(f"state/m{station}/{name}", said)
+        self.publish(f"state/m{station}/{name}", said, wait=wait)
 
     def publish(self, topic: str, payload: bytes, *, wait: bool = True) -> None:
         """Retained. Does nothing while there is no broker: all is told when it is back."""
@@ -267,7 +275,7 @@ class _Machines:
             floating = self._places[name].cell.type == "float"
             self.has[name, station] = value = float(value) if floating else value
             assert not (floating and math.isnan(value))
-            self.publish(f"state/{machine}/{name}", self._places[name].say(value), wait=False)
+            self.tell(name, station, wait=False)
         self._answer(machine, name, {"id": order["id"], "status": "ok"})
 
     def _answer(self, machine: str, name: str, answer: Mapping[str, object]) -> None:
