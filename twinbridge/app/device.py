@@ -65,6 +65,8 @@ class Device:
     rate_watchers: dict[str, tuple[Watcher, ...]] = field(default_factory=dict)
     scans: list[Scan] = field(default_factory=list)
     scan_of: dict[str, Scan] = field(default_factory=dict)
+    skew: dict[str, int] = field(default_factory=dict)
+    """Of properties that a rate watches and the device dates: our clock less its own, ns."""
     gate: StormGate | None = None
     """What a device that speaks by itself may tell; None for one that is only asked."""
     replan: bool = False

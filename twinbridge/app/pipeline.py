@@ -14,6 +14,8 @@ from twinbridge.core.model import SECOND, PropertyRef, Quality, Reason
 from twinbridge.core.twin import late, lose, report
 from twinbridge.ports import UNCHANGED, Bus, Link, ReadResult
 
+BEHIND = SECOND // 2
+"""By which a value that is shown again lags its device's time, for messages take their time."""
 OVERTAKEN = 10 * SECOND
 """An answer of this moment that is older than the last one by up to this was overtaken by it."""
 
@@ -59,6 +61,8 @@ class Pipeline:
         """
         samples = device.samples
         watchers = device.watchers
+        rated = device.rate_watchers
+        horizon = OVERTAKEN if result.current else None
         seq = self._seq
         changed: list[Named] = []
         shown = 0
@@ -69,11 +73,11 @@ class Pipeline:
             previous = samples[name]
             if source_time is None:
                 source_time = wall  # noqa: PLW2901 - the device gave none
-            elif source_time < previous.source_time and late(
-                previous, source_time, OVERTAKEN if result.current else None
-            ):
+            elif source_time < previous.source_time and late(previous, source_time, horizon):
                 SAMPLES_LATE.inc()
                 continue
+            elif name in rated:
+                device.skew[name] = wall - source_time
             sample = report(previous, spec, value, quality, reason, source_time, seq + 1, detail)
             if sample is None:
                 if source_time > previous.source_time and previous.good:
@@ -172,12 +176,20 @@ class Pipeline:
 
     @staticmethod
     def _repeat_unchanged(scan: Scan, wall: int, now: int) -> None:
-        """Show good values that stayed the same, as read now: a rate needs to know of them."""
-        samples = scan.device.samples
+        """Show good values that stayed the same, as read now: a rate needs to know of them.
+
+        One that its device dates is shown at the device's time, a little behind, and keeps its
+        own: the next that the device tells is to be newer than both.
+        """
+        device = scan.device
         for watcher in scan.every_sample:
             for point in scan.request.points:
-                sample = samples[point.spec.name]
-                if sample.good and sample.source_time < wall:
-                    samples[point.spec.name] = again = sample._replace(source_time=wall)
+                name = point.spec.name
+                sample, skew = device.samples[name], device.skew.get(name)
+                at = wall if skew is None else wall - skew - BEHIND
+                if sample.good and sample.source_time < at:
+                    again = sample._replace(source_time=at)
+                    if skew is None:
+                        device.samples[name] = again
                     watcher.saw(point.ref, again)
             watcher.decide(now)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from time import time_ns
 
 from rig import Rig, a_device, a_plc, overheat, running
 
@@ -261,3 +262,28 @@ def test_a_link_that_only_ends_is_opened_again() -> None:
         assert len([name for name in names if name.startswith("ask")]) == 1
 
     tell(story)
+
+
+def test_a_rate_over_values_that_the_device_dates_loses_none_of_them() -> None:
+    """Confirmations between them, at our time, do not make the next look late."""
+    rate = Compare(
+        a_device().points[0].ref, Op.RATE_ABOVE, limit=3.0, window=2 * SECOND, stale_after=SECOND
+    )
+
+    async def story(rig: Rig, plc: FakePlc, link: FakePushLink) -> None:
+        temperature = point(rig, "temperature")
+        late = counted(SAMPLES_LATE)
+        behind = 100 * MILLISECOND  # the device's clock, or the way of its messages
+        for n in range(30):
+            at = time_ns() - behind
+            link.say(Reading(temperature, 30.0 + n * 0.25, source_time=at))
+            await asyncio.sleep(0.02)
+            link.tell(Push(link.followed[0], UNCHANGED))
+            await asyncio.sleep(0.03)
+        await rig.until(rig.trip_is(TripState.VERIFIED), "the trip of a rising temperature")
+        assert counted(SAMPLES_LATE) == late
+
+    def first(rig: Rig) -> object:
+        return rig.seen("pump", "speed") and _without_time(rig)
+
+    tell(story, [overheat(condition=rate)], first=first)
