@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
+import twinbridge_mqtt.metrics  # noqa: F401 - its counters
+import twinbridge_opcua.subscription  # noqa: F401 - its counters
 from twinbridge.app.metrics import REGISTRY
 
 ROOT = Path(__file__).parents[2]
@@ -49,9 +52,10 @@ def test_every_page_is_linked_from_the_index() -> None:
 
 
 def test_every_metric_is_in_the_reference_and_no_other() -> None:
+    of_drivers = [f for f in LIBRARY_REGISTRY.collect() if f.name.startswith("twinbridge_")]
     counted = {
         f"{family.name}_total" if family.type == "counter" else family.name
-        for family in REGISTRY.collect()
+        for family in (*REGISTRY.collect(), *of_drivers)
     }
     source = (ROOT / "twinbridge/cli/edge_metrics.py").read_text()
     collected = {
