@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from modbus_stage import ModbusStage
+from mqtt_stage import MqttStage
+from opcua_stage import Machine, OpcUaStage
 from typing_extensions import override
 
 from twinbridge.core.model import Point, Quality, Value
@@ -15,7 +18,6 @@ from twinbridge.errors import DeviceError
 from twinbridge.ports import UNCHANGED, Link, Reading, ReadRequest, ReadResult
 from twinbridge.testing.driver_contract import DriverContract, DriverStage, scene
 from twinbridge.testing.driver_contract.wrapped import WrappedLink, wrapped
-from twinbridge_modbus import driver
 
 
 class SaysWhatWasWritten(WrappedLink):
@@ -162,11 +164,44 @@ WHAT_FAILS: list[tuple[Callable[[Link], WrappedLink], Callable[[DriverContract],
 ]
 
 
+@asynccontextmanager
+async def on_modbus(_: Path) -> AsyncIterator[DriverStage]:
+    async with ModbusStage() as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def on_mqtt(folder: Path) -> AsyncIterator[DriverStage]:
+    async with MqttStage(folder) as stage:
+        yield stage
+
+
+@asynccontextmanager
+async def on_opcua(_: Path) -> AsyncIterator[DriverStage]:
+    machine = Machine()
+    await machine.open()
+    try:
+        async with OpcUaStage(machine) as stage:
+            yield stage
+    finally:
+        await machine.server.stop()
+
+
+Place = Callable[[Path], AbstractAsyncContextManager[DriverStage]]
+
+
 class BrokenDriver(DriverContract):
     """Not collected: its stories are told one by one."""
 
-    def __init__(self, broken: Callable[[Link], WrappedLink]) -> None:
+    def __init__(
+        self,
+        broken: Callable[[Link], WrappedLink],
+        place: Place = on_modbus,
+        folder: Path = Path(),
+    ) -> None:
         self._broken = broken
+        self._place = place
+        self._folder = folder
 
     @override
     def stage(self) -> AbstractAsyncContextManager[DriverStage]:
@@ -174,8 +209,8 @@ class BrokenDriver(DriverContract):
 
     @asynccontextmanager
     async def _with_broken_driver(self) -> AsyncIterator[DriverStage]:
-        async with ModbusStage() as stage:
-            stage.driver = wrapped(driver, self._broken)
+        async with self._place(self._folder) as stage:
+            stage.driver = wrapped(stage.driver, self._broken)
             yield stage
 
 
@@ -192,6 +227,33 @@ def test_a_broken_driver_fails_its_story(
     monkeypatch.setattr(scene, "WAIT_SECONDS", 1.5)
     with pytest.raises((AssertionError, OSError, pytest.fail.Exception)):
         story(BrokenDriver(broken))
+
+
+@pytest.mark.parametrize("place", [on_mqtt, on_opcua], ids=["mqtt", "opcua"])
+@pytest.mark.parametrize(
+    ("broken", "story"),
+    [
+        (
+            SaysWhatWasWritten,
+            DriverContract.test_a_write_that_the_machine_ignores_is_rejected_and_never_applied,
+        ),
+        (
+            CallsBadGood,
+            DriverContract.test_one_bad_point_is_bad_with_words_and_its_neighbours_stay_good,
+        ),
+    ],
+    ids=["read-back skipped", "bad quality dropped"],
+)
+def test_a_driver_that_is_told_things_is_found_out_as_well(
+    place: Place,
+    broken: Callable[[Link], WrappedLink],
+    story: Callable[[DriverContract], None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(scene, "WAIT_SECONDS", 2.5)
+    with pytest.raises((AssertionError, OSError, pytest.fail.Exception)):
+        story(BrokenDriver(broken, place, tmp_path))
 
 
 @pytest.mark.parametrize("story", {story.__name__: story for _, story in WHAT_FAILS}.values())
