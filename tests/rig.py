@@ -24,7 +24,7 @@ from twinbridge.core.model import (
     ValueType,
 )
 from twinbridge.core.rule import Compare, Mode, OnBad, Op, RuleInstance, Severity, Trip, Write
-from twinbridge.ports import TwinStore
+from twinbridge.ports import Driver, TwinStore
 from twinbridge.testing.fake_driver import BoundAddress, FakeConnection, FakeDriver, FakePlc
 from twinbridge.testing.fakes import FakeStore
 
@@ -125,11 +125,13 @@ async def running(
     rules: Iterable[RuleInstance] = (),
     store: TwinStore | None = None,
     clock: Clock | None = None,
+    drivers: Mapping[str, Driver] | None = None,
 ) -> AsyncIterator[Rig]:
-    """Machines that are served until the block ends."""
+    """Machines that are served until the block ends: the fake ones, or those behind `drivers`."""
     bus = MemoryBus()
     store = store or FakeStore()
-    machines = Machines({"fake": FakeDriver(plcs)}, store, bus, clock or SystemClock())
+    served = drivers or {"fake": FakeDriver(plcs)}
+    machines = Machines(served, store, bus, clock or SystemClock())
     rig = Rig(machines, bus, store)
     listening = bus.subscribe()
 
