@@ -42,7 +42,8 @@ async def browse(connection: OpcUaConnection, scope: Scope) -> Branch:
 async def _session(connection: OpcUaConnection) -> AsyncIterator[Client]:
     url = f"opc.tcp://{connection.where}"
     seconds = connection.timeout / SECOND
-    client = Client(url, timeout=seconds)
+    # The library asks now and then whether the server lives; a busy one is given its time.
+    client = Client(url, timeout=seconds, watchdog_intervall=seconds)
     try:
         await secure(client, connection, url)
         await client.connect()
