@@ -73,6 +73,7 @@ def test_a_written_value_is_proven_by_the_devices_own_report(broker: Mosquitto) 
             )
             machine.listen("plant/d/set")
             async with followed(at, point) as link:
+                await link.until(lambda: link.answers, "the subscription")
                 await link.link.write(point, True)
                 await link.shows("d/run", True)
                 (reading,) = (await link.link.read(link.requests[0])).readings
