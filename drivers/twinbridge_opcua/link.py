@@ -109,6 +109,7 @@ class OpcUaLink:
                 if self._wanted is not None:
                     wanted, self._wanted = self._wanted, None
                     self._push(await self._following.follow(wanted))
+                    await self._writer.learn(self._writable(wanted))
                 else:
                     self._push(await self._following.look_after())
         except DeviceError as error:
@@ -117,6 +118,11 @@ class OpcUaLink:
             # A link that nobody tends would show old values for ever.
             log.exception("the link cannot go on", endpoint=self._session.endpoint)
             self._fail(LinkLost(f"{self._session.endpoint}: {error!r}"))
+
+    def _writable(self, requests: Sequence[Request]) -> dict[Point, ua.NodeId]:
+        points = [p for request in requests for p in request.points if p.spec.access.writable]
+        found = {p: self._resolver.node(p) for p in points if bound(p).model.method is None}
+        return {point: node for point, node in found.items() if node is not None}
 
     def _fail(self, lost: LinkLost) -> None:
         self._failed = lost

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -182,11 +183,26 @@ class Writer:
         if not result.StatusCode.is_good():
             raise self._refused(point, result.StatusCode)
 
+    async def learn(self, nodes: Mapping[Point, ua.NodeId]) -> None:
+        """Ask for the types of these nodes ahead: a stop then takes one request.
+
+        What cannot be written is left for its first write to say. Raises DeviceError.
+        """
+        wanted = [point for point in nodes if point not in self._kinds]
+        asked = [part for point in wanted for part in _type_of(point, nodes[point])]
+        answers = iter(await self._session.read(asked))
+        for point, value, data_type in zip(wanted, answers, answers, strict=True):
+            with suppress(DeviceError):
+                self._kinds[point] = self._fitting(point, value, data_type)
+
     async def _kind(self, point: Point, node: ua.NodeId) -> ua.VariantType:
-        """Of the value that the node has now, else of its data type."""
-        value, data_type = await self._session.read(
-            [value_of(point, node), ua.ReadValueId(node, AttributeIds.DataType)]
-        )
+        value, data_type = await self._session.read(_type_of(point, node))
+        return self._fitting(point, value, data_type)
+
+    def _fitting(
+        self, point: Point, value: ua.DataValue, data_type: ua.DataValue
+    ) -> ua.VariantType:
+        """The type of the value that the node has now, else its data type."""
         if value.Value is not None and value.Value.Value is not None:
             self._must_fit(point, value.Value.Value)
             return value.Value.VariantType
@@ -250,6 +266,10 @@ class Writer:
         if status.value in _REFUSED:
             return WriteRejected(f"{point.ref}: {said(status.value)}")
         return of_status(status.value, f"{self._session.endpoint} {point.ref}")
+
+
+def _type_of(point: Point, node: ua.NodeId) -> list[ua.ReadValueId]:
+    return [value_of(point, node), ua.ReadValueId(node, AttributeIds.DataType)]
 
 
 def _argument(declared: ua.Argument, given: Value) -> ua.Variant:

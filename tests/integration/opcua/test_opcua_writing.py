@@ -8,11 +8,13 @@ import pytest
 from asyncua import ua
 from asyncua.server.internal_session import InternalSession
 from asyncua.ua.uaerrors import BadTooManyOperations
-from opcua_boiler import URI, Boiler, Stage, connection, point
+from opcua_boiler import URI, Boiler, Stage, connection, point, watching
 
 from twinbridge.core.model import Access, Value, ValueType
 from twinbridge.errors import DeviceBusy, DeviceFault, WriteRejected
 from twinbridge_opcua import driver
+from twinbridge_opcua.link import OpcUaLink
+from twinbridge_opcua.session import Session
 
 if TYPE_CHECKING:
     from twinbridge.core.model import Point
@@ -77,6 +79,23 @@ def test_what_the_node_cannot_hold_is_refused_in_words_and_not_written(
             with pytest.raises(WriteRejected) as refused:
                 await link.write(point(to, node, kind, access=READ_WRITE), value)
             assert words in str(refused.value)
+
+    stage.run(run)
+
+
+def test_a_stop_takes_one_request_once_the_link_has_told_all(stage: Stage) -> None:
+    """The types of what can be written are learnt ahead: reading them would delay a stop."""
+
+    async def run(plant: Boiler) -> None:
+        to = connection(plant.port)
+        running = point(to, "Running", BOOL, access=READ_WRITE)
+        async with driver.open(to) as link, watching(link, [running]) as watch:
+            assert isinstance(link, OpcUaLink)
+            await watch.until(lambda: running in link._writer._kinds)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(Session, "read", None)
+                await link.write(running, False)
+            assert await plant.value("Running") is False
 
     stage.run(run)
 
