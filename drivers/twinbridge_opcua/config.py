@@ -120,7 +120,7 @@ class OpcUaConnection(_Model):
     def _consistent(self) -> Self:
         parts = urlsplit(self.url)
         try:
-            reachable = parts.scheme == "opc.tcp" and parts.hostname and (parts.port or 1) > 0
+            reachable = parts.scheme == "opc.tcp" and parts.hostname and parts.port != 0
         except ValueError:
             reachable = False
         if not reachable:

@@ -12,7 +12,7 @@ from asyncua import ua
 from twinbridge.core.model import SECOND, Point
 from twinbridge.errors import DeviceFault, LinkLost
 from twinbridge.ports import Push, Reading, ReadResult
-from twinbridge_opcua.plan import Request
+from twinbridge_opcua.plan import Request, portions
 from twinbridge_opcua.reading import value_of
 from twinbridge_opcua.resolving import Resolver
 from twinbridge_opcua.session import Session
@@ -166,7 +166,23 @@ class Following:
     async def _monitor(
         self, subscription: Subscription, points: Sequence[Point], *, with_filter: bool
     ) -> list[Point]:
-        """Returns the points whose deadband the server refuses."""
+        """Returns the points whose deadband the server refuses.
+
+        In portions, so that one which the server refuses as a whole is polled, and no item of
+        another is lost sight of.
+        """
+        again: list[Point] = []
+        for portion in portions(points, self._session.monitored_at_once):
+            try:
+                again += await self._monitor_at_once(subscription, portion, with_filter=with_filter)
+            except DeviceFault as error:
+                log.warning("polled, for the server refuses to watch", why=str(error))
+                self.not_monitored.update(portion)
+        return again
+
+    async def _monitor_at_once(
+        self, subscription: Subscription, points: Sequence[Point], *, with_filter: bool
+    ) -> list[Point]:
         items, requests = {}, []
         for point in points:
             handle, node = next(self._handles), self._resolver.node(point)

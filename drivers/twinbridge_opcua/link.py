@@ -5,13 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 from asyncua import ua
 
 from twinbridge.core.model import SECOND, Point, Value
-from twinbridge.errors import DeviceError, LinkLost, WriteRejected
+from twinbridge.errors import (
+    DeviceBusy,
+    DeviceError,
+    DeviceFault,
+    LinkLost,
+    NoResponse,
+    WriteRejected,
+)
 from twinbridge.ports import Push, Reading, ReadRequest, ReadResult
 from twinbridge_opcua.address import bound
 from twinbridge_opcua.config import OpcUaConnection
@@ -67,9 +74,12 @@ class OpcUaLink:
             self._news.clear()
             if self._failed is not None:
                 raise self._failed
-            batch, self._pushes = self._pushes, []
+            batch: list[Push] = []
             while self._publications:
                 batch += self._told(self._publications.popleft())
+            # What was asked for came after what had been told by then.
+            batch += self._pushes
+            self._pushes = []
             self._room.set()
             if batch:
                 yield batch
@@ -107,17 +117,35 @@ class OpcUaLink:
                 await self._wait()
                 self._still_there()
                 if self._wanted is not None:
-                    wanted, self._wanted = self._wanted, None
-                    self._push(await self._following.follow(wanted))
-                    await self._writer.learn(self._writable(wanted))
+                    await self._take_up(self._wanted)
                 else:
-                    self._push(await self._following.look_after())
+                    await self._look_after()
         except DeviceError as error:
             self._fail(error if isinstance(error, LinkLost) else LinkLost(str(error)))
         except Exception as error:
             # A link that nobody tends would show old values for ever.
             log.exception("the link cannot go on", endpoint=self._session.endpoint)
             self._fail(LinkLost(f"{self._session.endpoint}: {error!r}"))
+
+    async def _take_up(self, wanted: Sequence[Request]) -> None:
+        """Follow these; a server that is slow or busy is asked again at the next look."""
+        try:
+            pushes = await self._following.follow(wanted)
+        except (NoResponse, DeviceBusy) as error:
+            log.debug("asked again", endpoint=self._session.endpoint, why=str(error))
+            return
+        if self._wanted is wanted:
+            self._wanted = None
+        self._push(pushes)
+        with suppress(NoResponse, DeviceBusy, DeviceFault):  # then a write will ask
+            await self._writer.learn(self._writable(wanted))
+
+    async def _look_after(self) -> None:
+        """What fails here fails again or is over at the next look; the values are told anyway."""
+        try:
+            self._push(await self._following.look_after())
+        except (NoResponse, DeviceBusy, DeviceFault) as error:
+            log.debug("looked in vain", endpoint=self._session.endpoint, why=str(error))
 
     def _writable(self, requests: Sequence[Request]) -> dict[Point, ua.NodeId]:
         points = [p for request in requests for p in request.points if p.spec.access.writable]

@@ -59,10 +59,9 @@ def _identifier(kind: str, name: str) -> int | str | UUID | bytes:
 
 
 def _number(name: str) -> int:
-    number = int(name)
-    if not name.isascii() or not 0 <= number <= _LARGEST:
+    if not (name.isascii() and name.isdigit()) or int(name) > _LARGEST:
         raise ValueError(name)
-    return number
+    return int(name)
 
 
 def parse_path(text: str) -> tuple[str, ...]:

@@ -60,8 +60,8 @@ def decoder(point: Point) -> Decode:
 
     def time_of(given: ua.DataValue) -> int | None:
         nonlocal server_time_noted
-        if given.SourceTimestamp is not None:
-            return nanoseconds(given.SourceTimestamp)
+        if (at := nanoseconds(given.SourceTimestamp)) is not None:
+            return at
         if not server_time_noted:
             server_time_noted = True
             log.debug("no source time; the server's time is used", property=str(point.ref))

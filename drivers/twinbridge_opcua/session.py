@@ -22,7 +22,7 @@ from twinbridge_opcua.config import OpcUaConnection
 from twinbridge_opcua.nodes import BASE, NodeName
 from twinbridge_opcua.refusal import refusal
 from twinbridge_opcua.security import secure
-from twinbridge_opcua.status import translated
+from twinbridge_opcua.status import bare, translated
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +32,8 @@ CONNECT_TIMEOUTS = 5
 """Socket, hello, channel, session, activation: a timeout for each."""
 CLOSE_WITHIN = 1.0
 """Seconds that a server is given to take leave."""
+MOST_PER_CALL = 1000
+"""Nodes per request however many the server says it bears, for a request has its time."""
 SILENT_CALLS = 3
 """Calls without an answer in a row, after which the link is built anew."""
 
@@ -84,13 +86,18 @@ class Session:
         """How many nodes one read may ask for."""
         return self._portion["read"]
 
+    @property
+    def monitored_at_once(self) -> int:
+        """How many nodes one request may begin to monitor."""
+        return self._portion["monitor"]
+
     async def begin(self) -> None:
         """Learn the server's limits and namespaces."""
         nodes = [ua.NodeId(ua.Int32(limit)) for limit in _LIMITS.values()]
         for kind, answer in zip(_LIMITS, await self.read_values(nodes), strict=True):
             limit = answer.Value.Value if answer.Value is not None else None
             if isinstance(limit, int) and limit > 0:
-                self._portion[kind] = limit
+                self._portion[kind] = min(limit, MOST_PER_CALL)
         await self.learn_namespaces()
 
     async def learn_namespaces(self) -> None:
@@ -173,7 +180,7 @@ class Session:
             async with asyncio.timeout(self._timeout):
                 answer = await call
         except Exception as error:
-            if isinstance(error, UaStatusCodeError) and error.code in _TOO_MUCH:
+            if isinstance(error, UaStatusCodeError) and bare(error.code) in _TOO_MUCH:
                 raise _TooMuch(error) from error
             failed = translated(error, self.endpoint)
             if isinstance(failed, NoResponse):

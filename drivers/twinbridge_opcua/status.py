@@ -92,6 +92,11 @@ _WORDS = {
 }
 
 
+def bare(code: int) -> int:
+    """The code without its info bits, as the library names it."""
+    return code & _CODE
+
+
 @lru_cache(maxsize=512)
 def said(code: int) -> str:
     """`the server has no such node (BadNodeIdUnknown, 0x80340000)`."""
@@ -136,11 +141,11 @@ def translated(error: Exception, where: str) -> DeviceError:
 
 
 def of_status(code: int, where: str) -> DeviceError:
-    if code == StatusCodes.BadTimeout:
+    if bare(code) == StatusCodes.BadTimeout:
         return NoResponse(f"{where}: {said(code)}")
-    if code in _SESSION_OVER:
+    if bare(code) in _SESSION_OVER:
         return LinkLost(f"{where}: {said(code)}")
-    if code in _BUSY:
+    if bare(code) in _BUSY:
         return DeviceBusy(f"{where}: {said(code)}")
     return DeviceFault(f"{where}: {said(code)}")
 

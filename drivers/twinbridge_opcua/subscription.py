@@ -18,7 +18,7 @@ from twinbridge.ports import UNCHANGED, Push, Reading, ReadResult
 from twinbridge_opcua.address import bound
 from twinbridge_opcua.plan import Request
 from twinbridge_opcua.reading import Decode, decoder, value_of
-from twinbridge_opcua.status import OVERFLOW, said
+from twinbridge_opcua.status import OVERFLOW, bare, said
 
 log = structlog.get_logger()
 
@@ -231,7 +231,7 @@ def _filter(point: Point) -> ua.DataChangeFilter | None:
 
 
 def refuses_filter(point: Point, status: ua.StatusCode) -> bool:
-    return bound(point).model.deadband is not None and status.value in _FILTER_REFUSED
+    return bound(point).model.deadband is not None and bare(status.value) in _FILTER_REFUSED
 
 
 def is_unknown(answer: ua.DataValue) -> bool:
@@ -242,7 +242,7 @@ def is_unknown(answer: ua.DataValue) -> bool:
 
 def has_no_node(status: ua.StatusCode) -> bool:
     """Whether asking for the value would fail as well."""
-    return status.value in _NO_NODE
+    return bare(status.value) in _NO_NODE
 
 
 def revision(item: Item, result: ua.MonitoredItemCreateResult) -> Revision | None:

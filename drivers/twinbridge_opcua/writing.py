@@ -21,7 +21,7 @@ from twinbridge_opcua.nodes import parse_node
 from twinbridge_opcua.reading import value_of
 from twinbridge_opcua.resolving import FORWARD
 from twinbridge_opcua.session import Session
-from twinbridge_opcua.status import of_status, said
+from twinbridge_opcua.status import bare, of_status, said
 
 _WHOLE: dict[ua.VariantType, tuple[int, int]] = {
     ua.VariantType.SByte: (-(2**7), 2**7 - 1),
@@ -82,17 +82,22 @@ def raw_of(point: Point, value: Value) -> Value:
     if (model.scale is None and not model.offset) or isinstance(value, bool | str):
         return value
     raw = (value - model.offset) / (1.0 if model.scale is None else model.scale)
-    return raw if math.isfinite(raw) else value
+    if not math.isfinite(raw):
+        raise Unfit(f"{value!r} is too large for the scale of the node")
+    return raw
 
 
-def coerced(raw: object, kind: ua.VariantType) -> object:
-    """The value as the node's own type. Raises Unfit, naming what that type holds."""
+def coerced(raw: object, kind: ua.VariantType, *, scaled: bool = False) -> object:
+    """The value as the node's own type. Raises Unfit, naming what that type holds.
+
+    What was `scaled` is rounded to a node of whole numbers; anything else must be one.
+    """
     if kind is ua.VariantType.Boolean:
         if isinstance(raw, bool):
             return raw
         raise Unfit(f"{raw!r} is no Boolean")
     if kind in _WHOLE:
-        return _whole(raw, kind)
+        return _whole(raw, kind, scaled=scaled)
     if kind in _BROKEN:
         return _broken(raw, kind)
     if not isinstance(raw, str):
@@ -100,11 +105,13 @@ def coerced(raw: object, kind: ua.VariantType) -> object:
     return _from_text(raw, kind)
 
 
-def _whole(raw: object, kind: ua.VariantType) -> int:
+def _whole(raw: object, kind: ua.VariantType, *, scaled: bool) -> int:
     low, high = _WHOLE[kind]
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
         raise Unfit(f"{raw!r} is no {kind.name}")
     number = round(raw)
+    if number != raw and not scaled:
+        raise Unfit(f"{raw!r} is no whole number, and the node's {kind.name} holds no other")
     if not low <= number <= high:
         raise Unfit(f"{raw!r} does not fit the node's {kind.name}, {low} to {high}")
     return number
@@ -149,9 +156,10 @@ class Writer:
         """The value alone, with no status and no times. Raises WriteRejected, DeviceError."""
         if point not in self._kinds:
             self._kinds[point] = await self._kind(point, node)
-        kind, index = self._kinds[point], bound(point).model.index
+        model, kind = bound(point).model, self._kinds[point]
+        index, scaled = model.index, model.scale is not None or bool(model.offset)
         try:
-            raw = coerced(raw_of(point, value), kind)
+            raw = coerced(raw_of(point, value), kind, scaled=scaled)
         except Unfit as unfit:
             raise WriteRejected(f"{point.ref}: {unfit}") from unfit
         variant = ua.Variant([raw] if index is not None else raw, kind)
@@ -263,7 +271,7 @@ class Writer:
             raise WriteRejected(f"{point.ref}: {unfit}") from unfit
 
     def _refused(self, point: Point, status: ua.StatusCode) -> DeviceError:
-        if status.value in _REFUSED:
+        if bare(status.value) in _REFUSED:
             return WriteRejected(f"{point.ref}: {said(status.value)}")
         return of_status(status.value, f"{self._session.endpoint} {point.ref}")
 
