@@ -119,6 +119,8 @@ class _Half(asyncio.Protocol):
         self._other: _Half | None = None
         self._silenced = True
         self._clogged = False
+        self._held: list[bytes] = []
+        """What came before there was anybody to pass it on to; not every loop can pause by then."""
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -140,11 +142,16 @@ class _Half(asyncio.Protocol):
         if self._silenced or self._clogged or self._other is None:
             self.transport.pause_reading()
         else:
+            held, self._held = self._held, []
+            if held and not self._other.transport.is_closing():
+                self._other.transport.write(b"".join(held))
             self.transport.resume_reading()
 
     @override
     def data_received(self, data: bytes) -> None:
-        if self._other is not None and not self._other.transport.is_closing():
+        if self._other is None or self._silenced:
+            self._held.append(data)
+        elif not self._other.transport.is_closing():
             self._other.transport.write(data)
 
     @override
