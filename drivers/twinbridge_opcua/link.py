@@ -26,9 +26,9 @@ from twinbridge_opcua.following import Following
 from twinbridge_opcua.plan import AT_ONCE, Request, arrange
 from twinbridge_opcua.reading import Decode, decoder, value_of
 from twinbridge_opcua.resolving import Resolver
-from twinbridge_opcua.security import cautions
 from twinbridge_opcua.session import Session, open_session
 from twinbridge_opcua.subscription import is_unknown, lacking
+from twinbridge_opcua.trust.security import cautions
 from twinbridge_opcua.writing import Writer
 
 log = structlog.get_logger()

@@ -20,9 +20,9 @@ from twinbridge.core.model import SECOND
 from twinbridge.errors import LinkLost, NoResponse
 from twinbridge_opcua.config import OpcUaConnection
 from twinbridge_opcua.nodes import BASE, NodeName
-from twinbridge_opcua.refusal import refusal
-from twinbridge_opcua.security import secure
 from twinbridge_opcua.status import bare, translated
+from twinbridge_opcua.trust.refusal import refusal
+from twinbridge_opcua.trust.security import secure
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.text import Text
     from rich.tree import Tree
 
+    from twinbridge_opcua.browsing.survey import Branch
     from twinbridge_opcua.config import OpcUaConnection
-    from twinbridge_opcua.survey import Branch
 
 T = TypeVar("T")
 _WIDTH = 1000
@@ -78,9 +78,9 @@ def opcua(
     """List an OPC UA server's nodes; with --model, write a DeviceModel of some of them."""
     _check_choice(model, properties, output, every=every)
     try:
-        from twinbridge_opcua.as_model import as_property, candidates
-        from twinbridge_opcua.browse import browse as browse_server
-        from twinbridge_opcua.survey import Scope
+        from twinbridge_opcua.browsing.as_model import as_property, candidates
+        from twinbridge_opcua.browsing.browse import browse as browse_server
+        from twinbridge_opcua.browsing.survey import Scope
     except ModuleNotFoundError as error:
         raise InvalidInput(f"{error.name} is missing: pip install 'twinbridge[opcua]'") from error
     if (user is None) != (password_file is None):

@@ -21,9 +21,9 @@ from opcua_certificates import Pair, pair
 from twinbridge.core.model import Access, Point, Quality, Reason, Value, ValueType
 from twinbridge.errors import LinkLost
 from twinbridge_opcua import driver
-from twinbridge_opcua.browse import browse
+from twinbridge_opcua.browsing.browse import browse
+from twinbridge_opcua.browsing.survey import Scope
 from twinbridge_opcua.config import OpcUaConnection
-from twinbridge_opcua.survey import Scope
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,7 +151,7 @@ def test_a_server_that_is_killed_and_started_again_is_taken_up_again(
 def test_pages_of_a_long_answer_are_fetched_to_the_end(
     tmp_path: Path, own: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("twinbridge_opcua.survey.PAGE", 3)
+    monkeypatch.setattr("twinbridge_opcua.browsing.survey.PAGE", 3)
 
     async def scenario() -> None:
         async with node_server(tmp_path, own) as port:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from opcua_certificates import URI, Pair, pair
 
 from twinbridge_opcua.config import OpcUaConnection
-from twinbridge_opcua.security import secure
+from twinbridge_opcua.trust.security import secure
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence

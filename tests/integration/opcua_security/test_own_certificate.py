@@ -16,16 +16,16 @@ from opcua_certificates import DAY, pair
 from secured_server import Bench, connection, server_time, trust
 
 from twinbridge.errors import LinkLost
-from twinbridge_opcua.identity import application_uri, own_identity
-from twinbridge_opcua.pki import MOST_REJECTED, PkiFolder, Unusable, pki_folder
-from twinbridge_opcua.security import cautions
+from twinbridge_opcua.trust.identity import application_uri, own_identity
+from twinbridge_opcua.trust.pki import MOST_REJECTED, PkiFolder, Unusable, pki_folder
+from twinbridge_opcua.trust.security import cautions
 
 DRIVERS = Path(__file__).parents[3] / "drivers"
 MAKE = """
 import sys
 from pathlib import Path
-from twinbridge_opcua.identity import own_identity
-from twinbridge_opcua.pki import PkiFolder, thumbprint
+from twinbridge_opcua.trust.identity import own_identity
+from twinbridge_opcua.trust.pki import PkiFolder, thumbprint
 print(thumbprint(own_identity(PkiFolder(Path(sys.argv[1]))).certificate))
 """
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from secured_server import EVERY, Bench, Operators, connection, server_time, trust
 
 from twinbridge.errors import LinkLost
-from twinbridge_opcua.refusal import refusal
-from twinbridge_opcua.security import cautions
+from twinbridge_opcua.trust.refusal import refusal
+from twinbridge_opcua.trust.security import cautions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

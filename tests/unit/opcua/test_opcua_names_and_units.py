@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from twinbridge.api.device_resources import Property
 from twinbridge.core.model import Access, ValueType
-from twinbridge_opcua.as_model import as_property, candidates
-from twinbridge_opcua.survey import Branch
-from twinbridge_opcua.units import ucum
-from twinbridge_opcua.variables import Variable
+from twinbridge_opcua.browsing.as_model import as_property, candidates
+from twinbridge_opcua.browsing.survey import Branch
+from twinbridge_opcua.browsing.units import ucum
+from twinbridge_opcua.browsing.variables import Variable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from twinbridge_opcua.identity import application_uri
-from twinbridge_opcua.pki import common_name
+from twinbridge_opcua.trust.identity import application_uri
+from twinbridge_opcua.trust.pki import common_name
 
 LEAST_KEY_BITS = 2048
 _WEAK = (hashes.MD5, hashes.SHA1)

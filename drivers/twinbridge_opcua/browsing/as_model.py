@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import JsonValue
 
 from twinbridge.core.model import ValueType
-from twinbridge_opcua.survey import Branch
-from twinbridge_opcua.variables import Variable
+from twinbridge_opcua.browsing.survey import Branch
+from twinbridge_opcua.browsing.variables import Variable
 
 _LONGEST_NAME = 63
 _NUMBERS = (ValueType.INT, ValueType.FLOAT)

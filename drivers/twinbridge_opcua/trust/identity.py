@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from twinbridge_opcua.pki import PkiFolder, Unusable, read_certificates, write_whole
+from twinbridge_opcua.trust.pki import PkiFolder, Unusable, read_certificates, write_whole
 
 LIFETIME = timedelta(days=5 * 365)
 

@@ -12,11 +12,11 @@ from asyncua.ua.uaerrors import UaError
 
 from twinbridge.core.model import SECOND
 from twinbridge.errors import DeviceFault, LinkLost, TwinBridgeError, Unreachable
+from twinbridge_opcua.browsing.survey import Branch, Scope, survey
+from twinbridge_opcua.browsing.variables import read_variables
 from twinbridge_opcua.config import OpcUaConnection
-from twinbridge_opcua.refusal import refusal
-from twinbridge_opcua.security import secure
-from twinbridge_opcua.survey import Branch, Scope, survey
-from twinbridge_opcua.variables import read_variables
+from twinbridge_opcua.trust.refusal import refusal
+from twinbridge_opcua.trust.security import secure
 
 # What goes wrong is raised; the library would say it once more.
 logging.getLogger("asyncua").setLevel(logging.CRITICAL)

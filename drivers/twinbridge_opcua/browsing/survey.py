@@ -17,8 +17,8 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
 
 from twinbridge.errors import InvalidInput
+from twinbridge_opcua.browsing.variables import Variable
 from twinbridge_opcua.nodes import NodeName, parse_node, parse_path
-from twinbridge_opcua.variables import Variable
 
 PAGE = 1000
 """References of one node per answer."""

@@ -16,7 +16,7 @@ from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from twinbridge.core.model import Access, ValueType
-from twinbridge_opcua.units import ucum
+from twinbridge_opcua.browsing.units import ucum
 
 _LONGEST_TEXT = 60
 _TYPES = {

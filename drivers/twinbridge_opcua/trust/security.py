@@ -20,15 +20,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from twinbridge.errors import LinkLost
 from twinbridge_opcua.config import OpcUaConnection
-from twinbridge_opcua.endpoints import (
+from twinbridge_opcua.trust.endpoints import (
     POLICIES,
     Unsuitable,
     asked_for,
     certificates_of,
     suitable,
 )
-from twinbridge_opcua.identity import Identity, own_identity, read_key
-from twinbridge_opcua.pki import (
+from twinbridge_opcua.trust.identity import Identity, own_identity, read_key
+from twinbridge_opcua.trust.pki import (
     PkiFolder,
     Unusable,
     common_name,
@@ -37,7 +37,7 @@ from twinbridge_opcua.pki import (
     shelf,
     thumbprint,
 )
-from twinbridge_opcua.validation import Presented, date, objections, trust_path
+from twinbridge_opcua.trust.validation import Presented, date, objections, trust_path
 
 NOTICE = timedelta(days=30)
 _MOST_SENT_ALONG = 10

@@ -6,7 +6,7 @@ from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from twinbridge_opcua.config import OpcUaConnection
-from twinbridge_opcua.pki import Unusable, pki_folder, read_certificates, thumbprint
+from twinbridge_opcua.trust.pki import Unusable, pki_folder, read_certificates, thumbprint
 
 _USER_REFUSED = frozenset(
     {
