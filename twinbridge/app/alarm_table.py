@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from twinbridge.core.alarm import Alarm
-from twinbridge.core.model import Value, same_value
+from twinbridge.core.model import Value, same_value, shown
 from twinbridge.errors import Conflict, Interlocked, UnknownName
 
 ENDED_KEPT = 200
@@ -71,7 +71,7 @@ class AlarmTable:
             for held_device, held_name, held in alarm.holds:
                 if (held_device, held_name) == (device, name) and not same_value(value, held):
                     raise Interlocked(
-                        f"{device}/{name}: held at {held!r} by the trip {alarm.rule} on "
+                        f"{device}/{name}: held at {shown(held)} by the trip {alarm.rule} on "
                         f"{alarm.device} (alarm {alarm.id}); reset it first, then ask again"
                     )
 

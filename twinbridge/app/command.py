@@ -10,7 +10,7 @@ from twinbridge.app.device import Device
 from twinbridge.app.interlock import Interlock
 from twinbridge.app.pipeline import Pipeline
 from twinbridge.core.messages import Desire, DesiredState, Outcome
-from twinbridge.core.model import MILLISECOND, Point, Value
+from twinbridge.core.model import MILLISECOND, Point, Value, shown
 from twinbridge.core.twin import expired, satisfied
 from twinbridge.errors import DeviceBusy, DeviceError, DeviceFault, NoResponse, WriteRejected
 from twinbridge.ports import Link
@@ -87,7 +87,9 @@ class Command:
             self.due = now + READ_BACK_PAUSE
         else:
             self.finish(
-                DesiredState.REJECTED, f"the device took it, but reports {sample.value!r}", clock
+                DesiredState.REJECTED,
+                f"the device took it, but reports {shown(sample.value)}",
+                clock,
             )
 
     def _again_or_give_up(self, error: DeviceError, now: int, clock: Clock) -> None:

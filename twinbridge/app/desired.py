@@ -30,7 +30,7 @@ from twinbridge.app.desired_entry import (
 from twinbridge.app.events import DesiredChanged, EventLog
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit, Desire, DesiredState, Outcome
-from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec
+from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, shown
 from twinbridge.core.twin import check_desired, expired
 from twinbridge.errors import (
     Conflict,
@@ -297,7 +297,7 @@ class DesiredTwins:
                 if entry.state == DesiredState.PENDING:
                     self._become(entry, DesiredState.BLOCKED, str(error))
                 elif entry.state == DesiredState.APPLIED:
-                    said = f"the trip {alarm.rule} wrote {value!r} (alarm {alarm.id})"
+                    said = f"the trip {alarm.rule} wrote {shown(value)} (alarm {alarm.id})"
                     self._become(entry, DesiredState.OVERRIDDEN, said)
 
     def _become(self, entry: StoredDesired, state: DesiredState, message: str, at: int = 0) -> None:

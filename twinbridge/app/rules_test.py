@@ -17,6 +17,7 @@ from twinbridge.core.model import (
     Sample,
     Value,
     same_value,
+    shown,
 )
 from twinbridge.core.rule import RuleInstance, inputs
 from twinbridge.core.rules import Effect, Input, RuleState
@@ -161,14 +162,14 @@ def _unmet(course: Course, expected: Expectation) -> Iterator[str]:
         ref = PropertyRef(expected.write.device, expected.write.property)
         if ref not in course.writes:
             wanted = expected.write.value
-            yield f"{at}: nothing was written to {ref}, expected {wanted!r}{_trail(course)}"
+            yield f"{at}: nothing was written to {ref}, expected {shown(wanted)}{_trail(course)}"
         elif not same_value(course.writes[ref], expected.write.value):
             yield (
-                f"{at}: {course.writes[ref]!r} was written to {ref}, "
-                f"expected {expected.write.value!r}{_trail(course)}"
+                f"{at}: {shown(course.writes[ref])} was written to {ref}, "
+                f"expected {shown(expected.write.value)}{_trail(course)}"
             )
     elif course.writes:
-        written = ", ".join(f"{ref} = {value!r}" for ref, value in course.writes.items())
+        written = ", ".join(f"{ref} = {shown(value)}" for ref, value in course.writes.items())
         yield f"{at}: {written} was written, expected no writes{_trail(course)}"
 
 

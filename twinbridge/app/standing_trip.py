@@ -11,7 +11,7 @@ import structlog
 from twinbridge.app.metrics import DETECT_TO_ACK, DETECT_TO_VERIFIED, DETECT_TO_WRITE, TRIPS
 from twinbridge.app.stop_write import Phase, StopWrite
 from twinbridge.core.alarm import Alarm, TripState
-from twinbridge.core.model import SECOND, PropertyRef, Sample, Value, same_value
+from twinbridge.core.model import SECOND, PropertyRef, Sample, Value, same_value, shown
 
 if TYPE_CHECKING:
     from twinbridge.app.journal import Journal
@@ -119,7 +119,7 @@ class StandingTrip:
     def saw(self, ref: PropertyRef, sample: Sample) -> None:
         stop, stopped = self._watch[ref]
         if sample.good and stop.phase is Phase.DONE and not same_value(sample.value, stopped):
-            self._running_again.append((stop, f"{ref} reads {sample.value!r}"))
+            self._running_again.append((stop, f"{ref} reads {shown(sample.value)}"))
 
     def decide(self, now: int) -> None:
         """The machine was seen running again while the trip stands: stop it again, and say so."""

@@ -15,7 +15,7 @@ from typing import Protocol
 from twinbridge.app.clock import Clock
 from twinbridge.app.device import Device
 from twinbridge.app.pipeline import Pipeline
-from twinbridge.core.model import MILLISECOND, SECOND, Point, Value
+from twinbridge.core.model import MILLISECOND, SECOND, Point, Value, shown
 from twinbridge.core.twin import satisfied
 from twinbridge.errors import DeviceError
 from twinbridge.ports import Link
@@ -114,7 +114,7 @@ class StopWrite:
         elif now < self.deadline:
             self.due = now + READ_BACK_PAUSE
         else:
-            self.miss(f"still not {self.value!r}: {self._seen()}", now)
+            self.miss(f"still not {shown(self.value)}: {self._seen()}", now)
 
     def miss(self, why: str, now: int) -> None:
         """This try failed; the next one is due soon, and after `retries` more slowly."""
@@ -131,7 +131,7 @@ class StopWrite:
 
     def _seen(self) -> str:
         return ", ".join(
-            f"{p.spec.name} reads {self.device.samples[p.spec.name].value!r}"
+            f"{p.spec.name} reads {shown(self.device.samples[p.spec.name].value)}"
             f" ({self.device.samples[p.spec.name].quality})"
             for p, _ in self.proofs()
         )

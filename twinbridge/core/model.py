@@ -6,6 +6,7 @@ monotonic clock. The two are never compared.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -180,6 +181,11 @@ class DeviceSpec:
 def finite(value: Value) -> bool:
     """NaN and the infinities are bad, never 'not above the limit' (DOMAIN §2)."""
     return not isinstance(value, float) or math.isfinite(value)
+
+
+def shown(value: Value | None) -> str:
+    """A value as people write it in YAML and JSON: true, 71.5, "auto"."""
+    return "nothing" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def same_value(a: Value | None, b: Value | None, tolerance: float = 0.0) -> bool:

@@ -13,6 +13,7 @@ from twinbridge.core.model import (
     ValueType,
     finite,
     same_value,
+    shown,
 )
 from twinbridge.errors import InvalidDesired
 
@@ -97,9 +98,9 @@ def check_desired(spec: PropertySpec, value: Value) -> Value:
     if spec.type is ValueType.FLOAT and type(value) is int:
         value = _as_float(spec, value)
     if type(value) is not kind:
-        raise _invalid(spec, f"{value!r} is of the wrong type", allowed)
+        raise _invalid(spec, f"{shown(value)} is of the wrong type", allowed)
     if not finite(value):
-        raise _invalid(spec, f"{value!r} is no number that a machine can be set to", allowed)
+        raise _invalid(spec, f"{shown(value)} is no number that a machine can be set to", allowed)
     if isinstance(value, int | float) and not isinstance(value, bool):
         _check_range(spec, value)
     return value
@@ -117,7 +118,7 @@ def _check_range(spec: PropertySpec, value: float) -> None:
     high = math.inf if spec.maximum is None else spec.maximum
     if not low <= value <= high:
         unit = f" {spec.unit}" if spec.unit else ""
-        raise _invalid(spec, f"{value!r} is out of range", f"{low:g} to {high:g}{unit}")
+        raise _invalid(spec, f"{shown(value)} is out of range", f"{low:g} to {high:g}{unit}")
 
 
 def _invalid(spec: PropertySpec, what: str, allowed: str) -> InvalidDesired:
