@@ -122,9 +122,14 @@ class DesiredTwins:
     def _checked(
         self, spec: DeviceSpec, patch: Mapping[str, DesiredSpec | None], actor: Actor
     ) -> list[StoredDesired]:
+        """What can never be right is told before what only a trip forbids now."""
         version = self.version(spec.name) + 1
-        entries = (self._wished(spec, n, w, version, actor) for n, w in patch.items())
-        return [entry for entry in entries if entry is not None]
+        wished = (self._wished(spec, n, w, version, actor) for n, w in patch.items())
+        entries = [entry for entry in wished if entry is not None]
+        for entry in entries:
+            if entry.state != WITHDRAWN:
+                self._alarms.refuse_if_held(spec.name, entry.property, entry.value)
+        return entries
 
     def _wished(
         self, spec: DeviceSpec, name: str, wish: DesiredSpec | None, version: int, actor: Actor
@@ -144,7 +149,6 @@ class DesiredTwins:
             said = f"withdrawn by {actor.name}"
             return replace(old, version=version, state=WITHDRAWN, message=said, changed=now)
         value = check_desired(point.spec, wish.value)
-        self._alarms.refuse_if_held(spec.name, name, value)
         # What the resource said stays noted, so that it is not taken up a second time.
         noted = old.spec if old else ""
         said = wish_text(wish) if actor.origin == DEVICE_ORIGIN else noted

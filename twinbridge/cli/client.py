@@ -29,6 +29,9 @@ AlarmName = Annotated[str, typer.Argument(metavar="ALARM", help="An alarm's id, 
 SETTLED = 30.0
 """Seconds that `set --wait` waits where the value has no shorter validity."""
 
+WHOLE_ROWS = 10_000
+"""Columns; more than any row has."""
+
 
 class Format(StrEnum):
     TABLE = "table"
@@ -212,8 +215,9 @@ def _show(view: object, table: Table, output: Format) -> None:
         typer.echo(yaml.safe_dump(view, sort_keys=False), nl=False)
     else:
         console = Console()
-        # Piped, a table keeps its rows whole, whatever the terminal's width would be.
-        console.print(table, width=None if console.is_terminal else 200)
+        if not console.is_terminal:  # piped, a table keeps its rows whole
+            console = Console(width=WHOLE_ROWS)
+        console.print(table)
 
 
 def _path(name: str) -> str:

@@ -249,6 +249,8 @@ def test_a_trip_is_shown_holds_its_property_and_is_reset_by_a_person_with_a_reas
             assert rule["instances"][0]["alarm"] == alarm["id"]
 
             is_problem(await patch(edge, {"run": True, "speed": 3}), 409)
+            # What is wrong in any case is told first, whatever the order.
+            is_problem(await patch(edge, {"run": True, "sped": 3}), 422)
             assert edge.state("speed") is None
             where = f"/alarms/{alarm['id']}"
             is_problem(await edge.http.post(f"{where}/reset", json={}), 422)

@@ -83,8 +83,10 @@ def test_set_asks_for_values_and_can_wait_for_their_outcome() -> None:
 def test_an_alarm_is_acknowledged_and_reset_by_rule_and_device() -> None:
     async def story() -> None:
         async with running_api() as edge:
-            edge.machines.tell(trip_alarm())
+            edge.machines.tell(replace(trip_alarm(), message="much too hot " * 20))
             await until(edge.agent.alarms.listed)
+            piped = await twinbridge(edge.url, "get", "alarms")
+            assert [len(line) > 150 for line in piped.out.splitlines()] == [True, True]
             said = await twinbridge(edge.url, "ack", "overheat:pump-1")
             assert (said.code, said.out) == (0, "overheat-1: acknowledged\n")
             hot = await twinbridge(edge.url, "reset", "overheat:pump-1", "--reason", "hot")

@@ -109,7 +109,7 @@ def test_a_failure_says_what_was_expected_and_what_came(tmp_path: Path) -> None:
     assert "overheat.test.yaml:4: never stops" in said
     assert "pump-1/run = false was written, expected no writes" in said
     assert "overheat:pump-1 is active and latched, expected clear" in said
-    assert "False was written to pump-1/run, expected True" in said
+    assert "false was written to pump-1/run, expected true" in said
 
 
 @pytest.mark.parametrize(
