@@ -82,8 +82,21 @@ def test_the_wheel_says_its_version(installed: Path, tmp_path: Path) -> None:
 def test_the_wheel_carries_its_own_code_only_from_its_environment(
     installed: Path, tmp_path: Path
 ) -> None:
-    where = "import twinbridge, twinbridge_modbus, twinbridge_simulators as s; print(s.__file__)"
+    where = (
+        "import twinbridge, twinbridge_modbus, twinbridge_mqtt, twinbridge_opcua;"
+        "import twinbridge_simulators as s; print(s.__file__)"
+    )
     assert run(installed / "python", "-c", where, cwd=tmp_path).startswith(str(installed.parent))
+
+
+def test_the_wheel_carries_the_examples_that_the_demo_plays(
+    installed: Path, tmp_path: Path
+) -> None:
+    played = (
+        "from twinbridge.cli.demo_view import EXAMPLES, example;"
+        "print(*(sorted(f.name for f in example(name).iterdir())[0] for name in EXAMPLES))"
+    )
+    assert len(run(installed / "python", "-c", played, cwd=tmp_path).split()) == 4
 
 
 def test_the_readme_example_is_valid_for_the_wheel(installed: Path, example: Path) -> None:
