@@ -54,6 +54,8 @@ def the_fan(folder: Path, port: int) -> DeviceSpec:
 def running_fan(port: int) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["bash", "-c", FAN, str(port)], start_new_session=True) as fan:
         try:
+            heard = ["mosquitto_sub", "-p", str(port), "-t", "plant/fan-1/state", "-C", "1"]
+            subprocess.run([*heard, "-W", "10"], check=True, stdout=subprocess.DEVNULL)
             yield fan
         finally:
             subprocess.run(["pkill", "-KILL", "-g", str(fan.pid)], check=False)
