@@ -40,7 +40,7 @@ _VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQT
 SILENCES = 1.5
 """A broker that was silent for so many keep-alives is lost (MQTT 3.1.1, 3.1.2.10)."""
 
-GATHER = 0.01
+GATHER = 0.025
 """Seconds: when messages come faster than this they are read together, others at once."""
 GATHER_URGENT = 0.001
 """The same where an input of a trip is among them."""

@@ -38,7 +38,7 @@ log = structlog.get_logger()
 MAILBOX_LIMIT = 1000
 RECONNECT_FIRST, RECONNECT_LONGEST = 0.1, 4.0
 """Seconds between tries to open the link."""
-PUSHES_AT_ONCE = 20
+PUSHES_AT_ONCE = 50
 """Answers that are taken before others get their turn."""
 READ_TRIES = 2
 """A device that does not answer is asked once more before it counts as lost."""
