@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from twinbridge.core.model import PropertySpec, Value, ValueType
+from twinbridge.core.scaling import exact, nearest, scaled
 from twinbridge_modbus.config import ModbusAddress
 from twinbridge_modbus.raw import BadValue, Raw, Refused
 
@@ -77,8 +78,9 @@ class _Scale:
     def __init__(self, spec: PropertySpec, address: ModbusAddress) -> None:
         self._integral = spec.type is ValueType.INT
         self._whole_raw = address.encoding not in ("float32", "float64")
-        self._scale = _exact(1.0 if address.scale is None else address.scale)
-        self._offset = _exact(address.offset)
+        self._given_scale, self._given_offset = address.scale, address.offset
+        self._scale = exact(1.0 if address.scale is None else address.scale)
+        self._offset = exact(address.offset)
         self._factored = address.scale_factor is not None
         limits = (spec.minimum, spec.maximum) if address.clamp else (None, None)
         self._minimum, self._maximum = limits
@@ -93,9 +95,8 @@ class _Scale:
         fixed = not self._factored and self._minimum is None and self._maximum is None
         if not (fixed and self._whole_raw):
             return None
-        numerator, denominator = self._scale.numerator, self._scale.denominator
-        offset = float(self._offset)
-        return lambda number, _power: float(number) * numerator / denominator + offset
+        value = scaled(self._given_scale, self._given_offset)
+        return lambda number, _power: value(int(number))
 
     def _factor(self, power: int) -> Fraction:
         if abs(power) > _LARGEST_POWER:
@@ -104,8 +105,9 @@ class _Scale:
 
     def _to_float(self, number: Raw, power: int) -> Value:
         factor = self._factor(power)
-        # dividing by 10 gives the nearest double, multiplying by 0.1 need not
-        value = float(number) * factor.numerator / factor.denominator + float(self._offset)
+        value = float(number)
+        if math.isfinite(value):
+            value = _double(Fraction(number) * factor + self._offset)
         if not math.isfinite(value):
             raise BadValue(f"raw value {number} becomes {value}")
         return self._clamped(value)
@@ -125,23 +127,19 @@ class _Scale:
     def _to_raw(self, value: Value, power: int) -> Raw:
         if isinstance(value, bool | str) or not math.isfinite(value):
             raise Refused(f"{value!r} is not a finite number")
-        exact = (_exact(value) - self._offset) / self._factor(power)
-        return nearest(exact) if self._whole_raw else _as_float(exact)
+        raw = (exact(value) - self._offset) / self._factor(power)
+        return nearest(raw) if self._whole_raw else _as_float(raw)
 
 
-def _as_float(exact: Fraction) -> float:
+def _double(number: Fraction) -> float:
     try:
-        return float(exact)
+        return float(number)
+    except OverflowError:
+        return math.inf
+
+
+def _as_float(raw: Fraction) -> float:
+    try:
+        return float(raw)
     except OverflowError:
         raise Refused("the value does not fit a 64-bit float") from None
-
-
-def _exact(number: float) -> Fraction:
-    """What the person wrote: 0.1 is one tenth, not the double nearest to it."""
-    return Fraction(repr(number))
-
-
-def nearest(exact: Fraction) -> int:
-    """Rounded to the nearest whole number, a half away from zero."""
-    whole = math.floor(abs(exact) + Fraction(1, 2))
-    return whole if exact >= 0 else -whole

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import orjson
 
 from twinbridge.core.model import PropertySpec, Value, ValueType, same_value
+from twinbridge.core.scaling import unscaled
 from twinbridge_mqtt.config import RAW_COMMAND, MqttAddress, Response
 from twinbridge_mqtt.places import at_pointer
 from twinbridge_mqtt.refusal import BadPayload, shown
-
-_SIGNIFICANT = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +82,10 @@ def _unscaled(spec: PropertySpec, address: MqttAddress, value: Value) -> Value:
     scaled = address.scale is not None or address.offset
     if isinstance(value, bool | str) or not scaled:
         return value
-    raw = (value - address.offset) / (address.scale or 1.0)
-    raw = float(f"{raw:.{_SIGNIFICANT}g}")
-    return int(raw) if spec.type is ValueType.INT and raw.is_integer() else raw
+    raw = unscaled(value, address.scale, address.offset)
+    if spec.type is ValueType.INT and raw.denominator == 1:
+        return raw.numerator
+    return float(raw)
 
 
 def _as_json(raw: Value) -> str:

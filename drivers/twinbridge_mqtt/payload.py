@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from twinbridge.core.model import PropertySpec, Reason, Value, ValueType
+from twinbridge.core.scaling import scaled
 from twinbridge_mqtt.config import MqttAddress
 from twinbridge_mqtt.parsing import Parse, parser
 from twinbridge_mqtt.places import (
@@ -135,8 +136,8 @@ def _float(address: MqttAddress, *, textual: bool) -> Convert:
     number = _number_of_text if textual else _number
     scale, offset = address.scale, address.offset
     if textual or scale is not None or offset:
-        factor = 1.0 if scale is None else scale
-        return lambda raw: _finite(float(number(raw)) * factor + offset)
+        scaling = scaled(scale, offset)
+        return lambda raw: _finite(scaling(number(raw)))
 
     def convert(raw: object) -> Value:
         if type(raw) is float and raw - raw == 0.0:  # neither NaN nor an infinity
@@ -151,8 +152,8 @@ def _integer(address: MqttAddress, *, textual: bool) -> Convert:
     scale, offset = address.scale, address.offset
     if scale is None and not offset:
         return lambda raw: _whole(number(raw))
-    factor = 1.0 if scale is None else scale
-    return lambda raw: _whole(_finite(float(number(raw)) * factor + offset))
+    scaling = scaled(scale, offset)
+    return lambda raw: _whole(_finite(scaling(number(raw))))
 
 
 def _number(raw: object) -> int | float:

@@ -13,6 +13,7 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
 from twinbridge.core.model import Point, Quality, Reason, Value, ValueType
+from twinbridge.core.scaling import scaled
 from twinbridge.ports import Reading
 from twinbridge_opcua.address import bound
 from twinbridge_opcua.status import quality_of
@@ -93,7 +94,7 @@ def _converter(point: Point) -> Convert:
     if model.labels is not None:
         convert = _labelled(model.labels)
     elif model.scale is not None or model.offset:
-        convert = _scaled(point, 1.0 if model.scale is None else model.scale, model.offset)
+        convert = _scaled(point, model.scale, model.offset)
     return convert if model.index is None else _element(model.index, convert)
 
 
@@ -112,14 +113,14 @@ def _element(index: int, convert: Convert) -> Convert:
     return element
 
 
-def _scaled(point: Point, scale: float, offset: float) -> Convert:
-    whole = point.spec.type is ValueType.INT
+def _scaled(point: Point, scale: float | None, offset: float) -> Convert:
+    whole, scaling = point.spec.type is ValueType.INT, scaled(scale, offset)
 
-    def scaled(raw: object) -> Value:
-        value = _number(raw) * scale + offset
+    def convert(raw: object) -> Value:
+        value = scaling(raw if type(raw) is int else _number(raw))
         return round(value) if whole and math.isfinite(value) else value
 
-    return scaled
+    return convert
 
 
 def _labelled(labels: dict[int, str]) -> Convert:

@@ -14,6 +14,7 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 
 from twinbridge.core.model import Point, Value
+from twinbridge.core.scaling import unscaled
 from twinbridge.errors import DeviceError, WriteRejected
 from twinbridge_opcua.address import bound
 from twinbridge_opcua.config import VALUE, Method
@@ -81,10 +82,13 @@ def raw_of(point: Point, value: Value) -> Value:
         raise Unfit(f"{value!r} is none of {', '.join(model.labels.values())}")
     if (model.scale is None and not model.offset) or isinstance(value, bool | str):
         return value
-    raw = (value - model.offset) / (1.0 if model.scale is None else model.scale)
-    if not math.isfinite(raw):
-        raise Unfit(f"{value!r} is too large for the scale of the node")
-    return raw
+    if not math.isfinite(value):
+        raise Unfit(f"{value!r} is no number that a node can be set to")
+    raw = unscaled(value, model.scale, model.offset)
+    try:
+        return raw.numerator if raw.denominator == 1 else float(raw)
+    except OverflowError:
+        raise Unfit(f"{value!r} is too large for the scale of the node") from None
 
 
 def coerced(raw: object, kind: ua.VariantType, *, scaled: bool = False) -> object:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 from asyncua import Server, ua
 
@@ -20,11 +21,13 @@ from twinbridge_simulators.opcua.terms import data_value
 URI = "http://twinbridge.io/contract"
 FLOAT32_MAX, FLOAT32_LEAST = 3.4028234663852886e38, 1.401298464324817e-45
 FLOAT64_MAX, FLOAT64_LEAST = 1.7976931348623157e308, 5e-324
+STATES = {0: "stopped", 1: "running"}
+LAST_MOMENT = "2999-12-31T23:59:59.999999+00:00"
 _TYPE = ua.VariantType
 
 
-def cell(name: str, kind: str, *values: Value, writable: bool = True) -> Cell:
-    return Cell(name, kind, {"node": f"nsu={URI};s={name}"}, values, writable)
+def cell(name: str, kind: str, *values: Value, writable: bool = True, **more: object) -> Cell:
+    return Cell(name, kind, {"node": f"nsu={URI};s={name}", **more}, values, writable)
 
 
 def of(variant: ua.VariantType, made: Cell) -> tuple[Cell, ua.VariantType]:
@@ -45,7 +48,27 @@ CELLS = (
     of(_TYPE.UInt64, cell("uint64", "int", 1, 0, 2**64 - 1)),
     of(_TYPE.Double, cell("double", "float", 0.1, -FLOAT64_MAX, FLOAT64_MAX, FLOAT64_LEAST)),
     of(_TYPE.String, cell("label", "string", "motor 1", "", "ä°µ€" * 500)),
+    of(_TYPE.Int16, cell("scaled", "float", 1.5, -3276.8, 3276.7, scale=0.1)),
+    of(_TYPE.UInt32, cell("state", "string", "stopped", "running", labels=STATES)),
+    of(_TYPE.LocalizedText, cell("text", "string", "Kessel", "", "ä°µ€" * 500)),
+    of(_TYPE.DateTime, cell("when", "string", "2026-01-31T08:00:00+00:00", LAST_MOMENT)),
+    of(_TYPE.Guid, cell("guid", "string", str(UUID(int=1)), str(UUID(int=2**128 - 1)))),
+    of(_TYPE.ByteString, cell("bytes", "string", "00ff", "", "5a" * 1000)),
+    # This server takes no heed of index ranges, so an element of an array is only read.
+    of(_TYPE.Int32, cell("element", "int", 1, -(2**31), 2**31 - 1, index=1, writable=False)),
 )
+Raw = Callable[[Any], Any]
+RAW: dict[str, tuple[Raw, Raw]] = {
+    "scaled": (lambda value: round(value * 10), lambda raw: round(raw * 0.1, 1)),
+    "state": ({text: number for number, text in STATES.items()}.__getitem__, STATES.__getitem__),
+    "text": (ua.LocalizedText, lambda raw: raw.Text or ""),
+    "when": (datetime.fromisoformat, datetime.isoformat),
+    "guid": (UUID, str),
+    "bytes": (bytes.fromhex, bytes.hex),
+    "element": (lambda value: [0, value, 0], lambda raw: raw[1]),
+}
+"""What a node has for a value of its property, and the way back; the same, if left out."""
+_SAME: tuple[Raw, Raw] = (lambda value: value, lambda raw: raw)
 
 
 class Machine:
@@ -81,7 +104,7 @@ class Machine:
         self._plain = server.iserver.aspace.write_attribute_value
         server.iserver.aspace.write_attribute_value = self._written
         for made, variant in CELLS:
-            value = ua.Variant(made.values[0], variant)
+            value = ua.Variant(RAW.get(made.name, _SAME)[0](made.values[0]), variant)
             node = await server.nodes.objects.add_variable(self._node(made.name), made.name, value)
             if made.writable:
                 await node.set_writable()
@@ -100,7 +123,7 @@ class Machine:
         await self.show(name)
 
     async def show(self, name: str) -> None:
-        raw = ua.Variant(self.has[name], self._kinds[name])
+        raw = ua.Variant(RAW.get(name, _SAME)[0](self.has[name]), self._kinds[name])
         shown = data_value(raw, datetime.now(UTC), self.status.get(name, 0))
         await self._plain(self._node(name), ua.AttributeIds.Value, shown)
 
@@ -119,9 +142,10 @@ class Machine:
             return ua.StatusCode(ua.StatusCodes.BadTypeMismatch)
         if name in self.refused:
             return ua.StatusCode(ua.StatusCodes.BadOutOfRange)
-        self.writes.append((name, value.Value.Value))
+        written = RAW.get(name, _SAME)[1](value.Value.Value)
+        self.writes.append((name, written))
         if name not in self.ignored:
-            await self.set(name, value.Value.Value)
+            await self.set(name, written)
         return ua.StatusCode()
 
 
