@@ -98,14 +98,20 @@ def text(name: str, address: int) -> Place:
 
 
 def scaled(name: str, address: int) -> Place:
-    block = {"table": "holding", "address": address, "encoding": "int16", "scale": 0.5}
+    """In tenths from -273.15: numbers that no double holds exactly."""
+    scale = {"encoding": "int16", "scale": 0.1, "offset": -273.15}
     return Place(
-        Cell(name, "float", block, (0.5, -16384.0, 16383.5)),
+        Cell(
+            name,
+            "float",
+            {"table": "holding", "address": address, **scale},
+            (3.35, -3549.95, 3003.55),
+        ),
         Table.HOLDING,
         address,
         1,
-        lambda value: struct.pack(">h", round(float(value) * 2)),
-        lambda raw: struct.unpack(">h", raw)[0] / 2,
+        lambda value: struct.pack(">h", round((float(value) + 273.15) * 10)),
+        lambda raw: round(struct.unpack(">h", raw)[0] / 10 - 273.15, 2),
     )
 
 
