@@ -19,8 +19,9 @@ import pytest
 import twinbridge_modbus
 import twinbridge_mqtt
 import twinbridge_opcua
-from twinbridge.core.model import DeviceSpec, Quality, Value
+from twinbridge.core.model import SECOND, DeviceSpec, Quality, Value
 from twinbridge.errors import InvalidDefinition, InvalidInput, NoResponse, UnknownName, Unreachable
+from twinbridge_modbus.config import ModbusConnection
 from twinbridge_simulators.faults import FaultKind, fault
 from twinbridge_simulators.machines.tesys import TesysTera
 from twinbridge_simulators.plant import load_devices
@@ -57,9 +58,15 @@ def plant(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def patient(spec: DeviceSpec) -> ModbusConnection:
+    """The simulation is in this process, and may be busy for longer than a machine would."""
+    assert isinstance(spec.connection, ModbusConnection)
+    return spec.connection.model_copy(update={"timeout": 10 * SECOND})
+
+
 async def values(spec: DeviceSpec) -> dict[str, Value | None]:
     """What the driver reads of a device; every reading is good."""
-    async with twinbridge_modbus.driver.open(spec.connection) as link:
+    async with twinbridge_modbus.driver.open(patient(spec)) as link:
         readable = [p for p in spec.points if p.spec.access.readable]
         found: dict[str, Value | None] = {}
         for request in link.plan(readable):
@@ -96,7 +103,7 @@ async def seen_when(
 
 
 async def write(spec: DeviceSpec, **wanted: Value) -> None:
-    async with twinbridge_modbus.driver.open(spec.connection) as link:
+    async with twinbridge_modbus.driver.open(patient(spec)) as link:
         for name, value in wanted.items():
             point = spec.point(name)
             assert point
