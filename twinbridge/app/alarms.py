@@ -243,7 +243,7 @@ class AlarmDesk:
             standing.press_all()
             return
         alarm = replace(
-            self._new(instance, instance.message or why(runner)),
+            self._new(instance, why(runner)),
             latched=True,
             trip=TripState.WRITING,
             inputs=seen_inputs(runner),
@@ -325,7 +325,7 @@ class AlarmDesk:
             self._put(replace(alarm, acked=True, active=False, latched=False))
         self._put(
             replace(
-                self._new(instance, instance.message or why(runner)),
+                self._new(instance, why(runner)),
                 inputs=seen_inputs(runner),
                 latched=instance.latch and instance.trip is None,
             )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from twinbridge.app.rule_runner import RuleRunner
 from twinbridge.core.alarm import Alarm
-from twinbridge.core.model import PropertyRef, Value
+from twinbridge.core.model import PropertyRef, Quality, Value
 from twinbridge.core.rule import RuleInstance, Trip, Write
 
 INPUTS = ".inputs"
@@ -40,7 +41,17 @@ def seen_inputs(runner: RuleRunner) -> tuple[tuple[str, object, str], ...]:
 
 
 def why(runner: RuleRunner) -> str:
+    """The rule's message, or what it saw; and in any case which inputs it could not judge."""
+    seen = seen_inputs(runner)
+    unsure = [part for part in seen if part[2] != Quality.GOOD]
+    message = runner.instance.message
+    if not message:
+        return _told(seen)
+    return f"{message}, or it is not known: {_told(unsure)}" if unsure else message
+
+
+def _told(inputs: Iterable[tuple[str, object, str]]) -> str:
     return ", ".join(
         f"{name} is {'unknown' if value is None else json.dumps(value)} ({quality})"
-        for name, value, quality in seen_inputs(runner)
+        for name, value, quality in inputs
     )
