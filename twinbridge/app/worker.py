@@ -84,6 +84,7 @@ class Worker:
         self._mailbox = Mailbox()
         self._writing: Command | None = None
         self._link: Link | None = None
+        self._lost = False
         self._schedule = Schedule()
         self._pushed: dict[ReadRequest, Scan] = {}
         self._devices: dict[str, Device] = {}
@@ -168,10 +169,22 @@ class Worker:
             except DeviceError as error:
                 self._link = None
                 ERRORS.labels(error.kind).inc()
-                log.debug("link lost", endpoint=self.endpoint, why=str(error))
+                self._say_lost(error)
                 self.lose_all(error)
             self.recheck()
             await self._bell.wait(self.until_reconnect(backoff.next()))
+
+    def _say_lost(self, error: DeviceError) -> None:
+        """Once per outage; the tries that follow are of interest to who looks for them."""
+        say = log.debug if self._lost else log.warning
+        say("link lost", endpoint=self.endpoint, devices=len(self._devices), why=str(error))
+        self._lost = True
+
+    def _note_answer(self, backoff: Backoff) -> None:
+        backoff.reset()
+        if self._lost:
+            self._lost = False
+            log.info("link is back", endpoint=self.endpoint, devices=len(self._devices))
 
     def until_reconnect(self, wait: float) -> float:
         """Seconds until the link is tried again: a trip that waits for it does not wait longer."""
@@ -211,7 +224,7 @@ class Worker:
                         answered[scan.device] = None
                 await asyncio.sleep(0)
             if answered:
-                backoff.reset()
+                self._note_answer(backoff)
                 self._plan_answered(answered, link)
                 if self._mailbox.commands:
                     self._bell.ring()  # a device that has told all takes writes from now on
@@ -328,7 +341,7 @@ class Worker:
         except DeviceError as error:
             self._failed(scan, error, now)
             return
-        backoff.reset()
+        self._note_answer(backoff)
         after = self._clock.mono()
         POLL_SECONDS.observe((after - now) / SECOND)
         if skipped := self._schedule.advance(scan, after):
