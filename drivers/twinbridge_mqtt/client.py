@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -399,4 +400,7 @@ def _password(connection: MqttConnection) -> str | None:
 def _words(connection: MqttConnection, error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return f"the broker did not answer within {connection.timeout / SECOND:g} s"
-    return f"cannot connect: {error}"
+    # The event loop puts its own words over the system's.
+    called = isinstance(error, OSError) and str(error.strerror).startswith("Connect call failed")
+    words = os.strerror(error.errno) if called and error.errno else str(error)  # type: ignore[attr-defined]  # an OSError
+    return f"cannot connect: {words}"
