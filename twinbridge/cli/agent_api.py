@@ -113,7 +113,7 @@ def _problem(response: httpx.Response) -> TwinBridgeError:
         detail = str(told["detail"])
     except (json.JSONDecodeError, KeyError, TypeError):
         return Unreachable(f"{response.url} answers {response.status_code}: no TwinBridge agent?")
-    if told.get("allowed"):
+    if told.get("allowed") and str(told["allowed"]) not in detail:
         detail += f"; allowed: {told['allowed']}"
     if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
         return Unreachable(detail)
