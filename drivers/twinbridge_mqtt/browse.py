@@ -15,8 +15,8 @@ import yaml
 from twinbridge.api.base import API_VERSION
 from twinbridge.core.model import ValueType
 from twinbridge.errors import InvalidInput, LinkLost
-from twinbridge_mqtt import faults
-from twinbridge_mqtt.client import open_session
+from twinbridge.mqtt import faults
+from twinbridge.mqtt.session import Told, open_session
 from twinbridge_mqtt.config import MqttConnection, TlsOptions, Version, parse_pointer
 from twinbridge_mqtt.message import LARGEST
 from twinbridge_mqtt.refusal import shown
@@ -85,17 +85,15 @@ def _rate(heard: HeardTopic) -> str:
 
 
 class _Listener:
-    """Fills `twinbridge_mqtt.client.Receiver`."""
+    """Fills `twinbridge.mqtt.session.Receiver`."""
 
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
         self.refused = ""
         self.over = asyncio.Event()
 
-    def received(
-        self, topic: str, payload: bytes, *, retained: bool, expiry: float | None, correlation: str
-    ) -> None:
-        del expiry, correlation
+    def received(self, topic: str, payload: bytes, told: Told, *, retained: bool) -> None:
+        del told
         topics, now = self.heard.topics, monotonic()
         found = topics.get(topic)
         if found is None:
@@ -145,7 +143,7 @@ async def listen(
         tls=tls,
     )
     listener = _Listener(Heard(seconds))
-    async with open_session(at, listener) as session:
+    async with open_session(at.broker(), listener) as session:
         session.subscribe([(topic, 0)])
         try:
             async with asyncio.timeout(seconds):

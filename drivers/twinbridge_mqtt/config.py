@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from twinbridge.api.base import Scalar
 from twinbridge.api.durations import Duration, format_duration
 from twinbridge.core.model import SECOND
+from twinbridge.mqtt.broker import Broker, Tls
 
 Version: TypeAlias = Literal["3.1.1", "5"]
 Format: TypeAlias = Literal["json", "raw", "csv", "hex", "binary"]
@@ -263,6 +264,21 @@ class MqttConnection(_Model):
     def port(self) -> int:
         parts = urlsplit(self.url)
         return parts.port or _PORTS[parts.scheme]
+
+    def broker(self) -> Broker:
+        tls = self.tls or TlsOptions()
+        return Broker(
+            self.host,
+            self.port,
+            self.client_id or "",
+            self.version,
+            self.username,
+            self.password_file,
+            Tls(tls.ca, tls.certificate, tls.key) if self.secure else None,
+            self.keepalive,
+            self.timeout,
+            self.endpoint,
+        )
 
     @property
     def endpoint(self) -> str:

@@ -9,9 +9,9 @@ from time import monotonic_ns, time_ns
 
 from twinbridge.core.model import MILLISECOND, Point, Value
 from twinbridge.errors import LinkLost, NoResponse
+from twinbridge.mqtt.session import GATHER, GATHER_URGENT, Session, Told, open_session
 from twinbridge.ports import Push, ReadRequest, ReadResult
 from twinbridge_mqtt.address import bound, resolve
-from twinbridge_mqtt.client import GATHER, GATHER_URGENT, Session, open_session
 from twinbridge_mqtt.config import MqttConnection
 from twinbridge_mqtt.message import Waiting, message
 from twinbridge_mqtt.metrics import EXPIRED
@@ -112,17 +112,16 @@ class MqttLink:
             if timer is not None:
                 timer.cancel()
 
-    def received(
-        self, topic: str, payload: bytes, *, retained: bool, expiry: float | None, correlation: str
-    ) -> None:
+    def received(self, topic: str, payload: bytes, told: Told, *, retained: bool) -> None:
         route = self._routes.get(topic)
         if route is None:
             return
         if route.answers and not retained:
-            self._writer.answered(topic, payload, correlation)
+            self._writer.answered(topic, payload, told.correlation.decode("latin-1"))
         if route.requests or route.stations:
-            told = message(payload, time_ns(), monotonic_ns(), retained=retained, expiry=expiry)
-            self._waiting.put(route, told)
+            now, expiry = monotonic_ns(), told.expiry
+            heard = message(payload, time_ns(), now, retained=retained, expiry=expiry)
+            self._waiting.put(route, heard)
             self._wake()
 
     def granted(self, packet: int, codes: Sequence[int]) -> None:
@@ -259,6 +258,6 @@ class MqttLink:
 async def open_link(connection: MqttConnection) -> AsyncIterator[MqttLink]:
     """Raises LinkLost when the broker cannot be reached in time, or refuses."""
     link = MqttLink(connection)
-    async with open_session(connection, link) as session:
+    async with open_session(connection.broker(), link) as session:
         link.attach(session)
         yield link

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from twinbridge_mqtt import faults
+from twinbridge.mqtt import faults
 from twinbridge_mqtt.message import Message
 from twinbridge_mqtt.request import MqttRequest
 from twinbridge_mqtt.station import Station

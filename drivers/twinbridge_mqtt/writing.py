@@ -11,9 +11,9 @@ from time import time_ns
 
 from twinbridge.core.model import MILLISECOND, SECOND, Point, Value
 from twinbridge.errors import LinkLost, NoResponse, WriteRejected
-from twinbridge_mqtt import faults
+from twinbridge.mqtt import faults
+from twinbridge.mqtt.session import Session, Told
 from twinbridge_mqtt.address import bound, resolve
-from twinbridge_mqtt.client import Session, Told
 from twinbridge_mqtt.commands import Answer, parse_answer, payload_of
 from twinbridge_mqtt.config import CommandOptions, MqttConnection, Response
 from twinbridge_mqtt.message import LARGEST
@@ -90,7 +90,7 @@ class Writer:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._hear(topic)
-                told = Told(math.ceil(command.expiry / SECOND), topic, command_id)
+                told = Told(math.ceil(command.expiry / SECOND), topic, command_id.encode())
                 await self._publish(point, command, payload, told)
                 answer = await waiter
         except TimeoutError as error:

@@ -13,6 +13,7 @@ from mqtt_rig import Peer, a_point, connection, followed
 
 from twinbridge.core.model import Quality, Reason, ValueType
 from twinbridge.errors import NoResponse
+from twinbridge.mqtt.session import NOTHING_MORE, Told
 from twinbridge.ports import Reading
 
 STATE = "plant/{device}/state"
@@ -358,9 +359,7 @@ def test_a_message_that_expired_while_it_waited_is_dropped(broker: Mosquitto, pe
         point = a_point(at, device=device, topic=STATE, pointer="/t")
         async with followed(at, point) as link:
             await link.says(f"{device}/temp", "no message")
-            link.link.received(
-                f"plant/{device}/state", b'{"t": 1}', retained=False, expiry=-1, correlation=""
-            )
+            link.link.received(f"plant/{device}/state", b'{"t": 1}', Told(-1), retained=False)
             peer.say(f"plant/{device}/state", {"t": 2})
             await link.shows(f"{device}/temp", 2)
             assert 1.0 not in [r.value for r in link.every[f"{device}/temp"]]
@@ -380,13 +379,8 @@ def test_a_storm_keeps_the_latest_of_each_topic_and_loses_nothing_else(
         async with followed(at, *points) as link:
             await link.says(f"{device}/m", "no message")
             for number in range(5000):
-                link.link.received(
-                    f"plant/{device}/state",
-                    b'{"n": %d}' % number,
-                    retained=False,
-                    expiry=None,
-                    correlation="",
-                )
+                said = b'{"n": %d}' % number
+                link.link.received(f"plant/{device}/state", said, NOTHING_MORE, retained=False)
                 if number == 0:
                     peer.say(f"plant/{device}/other", 7)
             await link.shows(f"{device}/n", 4999)

@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from twinbridge.api.structural import structural
 from twinbridge.core.model import SECOND, Access, Point, PropertyRef, PropertySpec, ValueType
 from twinbridge.errors import InvalidDefinition
+from twinbridge.mqtt.session import client_id
 from twinbridge_mqtt import driver
 from twinbridge_mqtt.address import resolve
-from twinbridge_mqtt.client import client_id
 from twinbridge_mqtt.config import MqttAddress, MqttConnection
 
 

@@ -20,10 +20,11 @@ from twinbridge.core.model import (
     Reason,
     ValueType,
 )
-from twinbridge_mqtt import driver, faults
+from twinbridge.mqtt import faults
+from twinbridge.mqtt.frames import Malformed, frame_at, plain_message
+from twinbridge_mqtt import driver
 from twinbridge_mqtt.config import MqttAddress, MqttConnection
 from twinbridge_mqtt.entry import SET_BACK_AFTER
-from twinbridge_mqtt.frames import Malformed, frame_at, plain_message
 from twinbridge_mqtt.message import Waiting, message
 from twinbridge_mqtt.request import MqttRequest
 

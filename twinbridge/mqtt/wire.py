@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 
-from twinbridge_mqtt.config import MqttConnection, TlsOptions
+from twinbridge.mqtt.broker import Broker, Tls
 
 PIECE = 16_384
 """Bytes that are taken at once: some hundred messages, a few ms of the loop's time."""
@@ -20,7 +20,8 @@ class BufferedSocket:
     """What the client library takes for its socket.
 
     `fill` takes what has come; the library may `recv` only what is dealt out to it, a packet at
-    a time, which costs no system call for each of its bytes.
+    a time, which costs no system call for each of its bytes. What it sends gathers until
+    `flush`: many packets, one system call.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -29,6 +30,7 @@ class BufferedSocket:
         self.at = 0
         """Where in `held` the first byte is that nobody has taken."""
         self._dealt = 0
+        self._out = bytearray()
         self._on_close: Callable[[], None] | None = None
 
     @property
@@ -58,8 +60,25 @@ class BufferedSocket:
         self.at = min(start + size, self._dealt)
         return self.held[start : self.at]
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return len(self._out)
+
     def send(self, content: bytes) -> int:
-        return self._socket.send(content)
+        """Take it all; `flush` sends it."""
+        self._out += content
+        return len(content)
+
+    def flush(self) -> bool:
+        """Send what the system takes; whether something is left. Raises OSError."""
+        while self._out:
+            try:
+                sent = self._socket.send(self._out)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return True
+            del self._out[:sent]
+        return False
 
     def setblocking(self, flag: bool) -> None:  # noqa: FBT001 - the socket's own signature
         self._socket.setblocking(flag)
@@ -78,11 +97,11 @@ class BufferedSocket:
         self._socket.close()
 
 
-async def dial(connection: MqttConnection) -> BufferedSocket:
+async def dial(broker: Broker) -> BufferedSocket:
     """Raises OSError (also of TLS). The caller bounds the time; cancelled, it leaves nothing."""
-    context = await asyncio.to_thread(tls_context, connection) if connection.secure else None
+    context = await asyncio.to_thread(tls_context, broker.tls) if broker.tls else None
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(connection.host, connection.port, type=socket.SOCK_STREAM)
+    found = await loop.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)
     failed: OSError = OSError("the name has no address")
     for family, kind, protocol, _, address in found:
         sock = socket.socket(family, kind, protocol)
@@ -92,7 +111,7 @@ async def dial(connection: MqttConnection) -> BufferedSocket:
             await loop.sock_connect(sock, address)
             if context is not None:
                 sock = context.wrap_socket(
-                    sock, server_hostname=connection.host, do_handshake_on_connect=False
+                    sock, server_hostname=broker.host, do_handshake_on_connect=False
                 )
                 await _handshake(sock)
         except OSError as error:
@@ -106,9 +125,8 @@ async def dial(connection: MqttConnection) -> BufferedSocket:
     raise failed
 
 
-def tls_context(connection: MqttConnection) -> ssl.SSLContext:
+def tls_context(tls: Tls) -> ssl.SSLContext:
     """Reads the certificates. Raises OSError, an SSLError among them."""
-    tls = connection.tls or TlsOptions()
     context = ssl.create_default_context(cafile=tls.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.certificate is not None:

@@ -26,10 +26,10 @@ from typing_extensions import override
 
 from twinbridge.core.model import SECOND
 from twinbridge.errors import LinkLost, NoResponse
-from twinbridge_mqtt import faults
-from twinbridge_mqtt.config import MqttConnection
-from twinbridge_mqtt.frames import frame_at, plain_message
-from twinbridge_mqtt.wire import LARGE, BufferedSocket, dial
+from twinbridge.mqtt import faults
+from twinbridge.mqtt.broker import Broker, Will
+from twinbridge.mqtt.frames import frame_at, plain_message, plain_packet
+from twinbridge.mqtt.wire import LARGE, BufferedSocket, dial
 
 if TYPE_CHECKING:
     from paho.mqtt.client import ConnectFlags, DisconnectFlags, MQTTMessage
@@ -50,10 +50,8 @@ GATHER_URGENT = 0.001
 class Receiver(Protocol):
     """Who is told what comes; called within the loop, and only to take note."""
 
-    def received(
-        self, topic: str, payload: bytes, *, retained: bool, expiry: float | None, correlation: str
-    ) -> None:
-        """`expiry`: seconds for which the message still holds, if the broker said so."""
+    def received(self, topic: str, payload: bytes, told: Told, *, retained: bool) -> None:
+        """`told` is what MQTT 5 says beside the payload."""
 
     def granted(self, packet: int, codes: Sequence[int]) -> None:
         """The answer to `subscribe`, a code for each topic in its order."""
@@ -64,24 +62,29 @@ class Receiver(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What MQTT 5 says beside a published payload. `expiry` in seconds."""
+    """What MQTT 5 says beside a published payload. `expiry`: seconds, None for ever."""
 
-    expiry: int
+    expiry: int | None = None
     response_topic: str = ""
-    correlation: str = ""
+    correlation: bytes = b""
+
+
+NOTHING_MORE = Told()
 
 
 class _Paho(Client):
     """paho on a socket that is connected already."""
 
-    def __init__(self, connection: MqttConnection, sock: BufferedSocket) -> None:
+    def __init__(self, broker: Broker, sock: BufferedSocket, will: Will | None) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
-            client_id=connection.client_id or client_id(connection.endpoint),
-            protocol=_VERSIONS[connection.version],
+            client_id=broker.client_id or client_id(broker.endpoint),
+            protocol=_VERSIONS[broker.version],
             reconnect_on_failure=False,
         )
         self._ready = sock
+        if will is not None:
+            self.will_set(will.topic, will.payload, will.qos, will.retain)
 
     @override
     def _create_socket(self) -> Any:  # paho's type of a socket names only what it has itself
@@ -100,19 +103,23 @@ def client_id(endpoint: str) -> str:
 class Session:
     """From CONNECT to DISCONNECT, or until it is lost."""
 
-    def __init__(self, connection: MqttConnection, sock: BufferedSocket, to: Receiver) -> None:
+    def __init__(
+        self, broker: Broker, sock: BufferedSocket, to: Receiver, will: Will | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._connection = connection
-        self._endpoint = connection.endpoint
+        self._broker = broker
+        self._endpoint = broker.endpoint
         self._socket = sock
         self._number = sock.fileno()
         self._to = to
-        self._keepalive = connection.keepalive / SECOND
-        self._paho = _Paho(connection, sock)
+        self._keepalive = broker.keepalive / SECOND
+        self._properties_follow = broker.version == "5"
+        self._paho = _Paho(broker, sock, will)
         self._accepted: asyncio.Future[None] = self._loop.create_future()
         self._unacknowledged: dict[int, asyncio.Future[int]] = {}
         self._why = ""
         self._writing = False
+        self._flushing = False
         self._passing = 0
         """Bytes to come of the packet that the client library reads."""
         self._timer: asyncio.TimerHandle | None = None
@@ -130,11 +137,11 @@ class Session:
         paho.on_message = self._message
         paho.on_subscribe = self._subscribed
         paho.on_publish = self._published
-        if self._connection.username is not None:
-            paho.username_pw_set(self._connection.username, password)
+        if self._broker.username is not None:
+            paho.username_pw_set(self._broker.username, password)
         self._socket.when_closed(self._unwatch)
         self._loop.add_reader(self._number, self._readable)
-        paho.connect(self._connection.host, self._connection.port, round(self._keepalive))
+        paho.connect(self._broker.host, self._broker.port, round(self._keepalive))
         self._flush()
         await self._accepted
         self._tick()
@@ -157,41 +164,77 @@ class Session:
         code, _ = self._paho.unsubscribe(list(topics))
         self._flush(code)
 
-    async def publish(self, topic: str, payload: bytes, told: Told, timeout: float) -> int:  # noqa: ASYNC109 - bounds the acknowledgement
-        """With QoS 1, not retained; returns the code of the acknowledgement.
+    @property
+    def backlog(self) -> int:
+        """Bytes that the system has not taken yet."""
+        return self._socket.backlog
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """With QoS 0; what is sent in one turn of the loop goes out together. Raises LinkLost."""
+        self.check()
+        self._socket.send(
+            plain_packet(topic, payload, retain=retain, properties=self._properties_follow)
+        )
+        if not self._flushing and not self._writing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_gathered)
+
+    def publish_soon(
+        self, topic: str, payload: bytes, told: Told = NOTHING_MORE, *, retain: bool = False
+    ) -> asyncio.Future[int]:
+        """With QoS 1; the future gets the acknowledgement's code, or LinkLost. Raises LinkLost."""
+        self.check()
+        properties = self._properties(told)
+        sent = self._paho.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        acknowledged: asyncio.Future[int] = self._loop.create_future()
+        self._unacknowledged[sent.mid] = acknowledged
+        self._flush(sent.rc)
+        self.check()
+        return acknowledged
+
+    async def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        told: Told,
+        timeout: float,  # noqa: ASYNC109 - bounds the acknowledgement
+        *,
+        retain: bool = False,
+    ) -> int:
+        """With QoS 1; returns the code of the acknowledgement.
 
         Raises NoResponse without one in time: then whether the broker has it is not known.
         """
-        self.check()
-        sent = self._paho.publish(topic, payload, qos=1, properties=self._properties(told))
-        acknowledged: asyncio.Future[int] = self._loop.create_future()
-        self._unacknowledged[sent.mid] = acknowledged
+        acknowledged = self.publish_soon(topic, payload, told, retain=retain)
         try:
-            self._flush(sent.rc)
-            self.check()
             async with asyncio.timeout(timeout):
                 return await acknowledged
         except TimeoutError as error:
             raise NoResponse(
-                f"{self._endpoint}: the broker did not acknowledge the command in {timeout:g} s"
+                f"{self._endpoint}: the broker did not acknowledge a message in {timeout:g} s"
             ) from error
-        finally:
-            self._unacknowledged.pop(sent.mid, None)
 
     def close(self) -> None:
         """Say good-bye if the broker is there, and let go of everything."""
         if not self._why:
             self._paho.disconnect()
+            self._flush()
+        self._lose("closed")
+
+    def drop(self) -> None:
+        """Let go without a word: the broker then speaks the will."""
         self._lose("closed")
 
     def _properties(self, told: Told) -> Properties | None:
-        if self._connection.version != "5":
+        if not self._properties_follow or told == NOTHING_MORE:
             return None
         properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's own
-        properties.MessageExpiryInterval = told.expiry
+        if told.expiry is not None:
+            properties.MessageExpiryInterval = told.expiry
         if told.response_topic:
             properties.ResponseTopic = told.response_topic
-            properties.CorrelationData = told.correlation.encode()
+        if told.correlation:
+            properties.CorrelationData = told.correlation
         return properties
 
     def _readable(self) -> None:
@@ -220,7 +263,7 @@ class Session:
 
     def _rival(self) -> str:
         """A broker ends the older of two sessions with one client id, mostly without a word."""
-        name = self._connection.client_id
+        name = self._broker.client_id
         return f" (does another client use the client id {name}?)" if name else ""
 
     def _read_on(self) -> None:
@@ -239,7 +282,7 @@ class Session:
 
     def _next_packet(self, now: float) -> bool:
         """Take plain messages until another packet comes first; False when bytes are wanting."""
-        wire, properties = self._socket, self._connection.version == "5"
+        wire, properties = self._socket, self._properties_follow
         held, received = wire.held, self._to.received
         while not self._passing:
             frame = frame_at(held, wire.at)
@@ -254,7 +297,7 @@ class Session:
                 wire.at = frame.end
                 self.heard = now
                 topic, payload = message
-                received(topic, payload, retained=frame.retained, expiry=None, correlation="")
+                received(topic, payload, NOTHING_MORE, retained=frame.retained)
         return wire.at < len(held)
 
     def _hand_on(self, now: float) -> int:
@@ -272,15 +315,22 @@ class Session:
         """After whatever may have written: the loop sends what the socket did not take."""
         if code:
             self._lose(faults.failure(code))
-        waiting = not self._why and self._paho.want_write()
+        if self._why:
+            return
+        try:
+            waiting = self._socket.flush()
+        except OSError as error:
+            self._lose(f"the connection broke: {error}")
+            return
         if waiting and not self._writing:
-            self._loop.add_writer(self._number, self._writable)
-        elif self._writing and not waiting and not self._why:
+            self._loop.add_writer(self._number, self._flush)
+        elif self._writing and not waiting:
             self._loop.remove_writer(self._number)
         self._writing = waiting
 
-    def _writable(self) -> None:
-        self._flush(self._paho.loop_write())
+    def _flush_gathered(self) -> None:
+        self._flushing = False
+        self._flush()
 
     def _tick(self) -> None:
         """Ask the broker twice per keep-alive; notice when it no longer answers."""
@@ -311,6 +361,7 @@ class Session:
         for waiter in self._unacknowledged.values():
             if not waiter.done():
                 waiter.set_exception(error)
+                waiter.exception()  # as above
         self._to.lost()
 
     def _unwatch(self) -> None:
@@ -345,17 +396,14 @@ class Session:
             topic = message.topic
         except UnicodeDecodeError:
             return
-        expiry, correlation = None, ""
-        if message.properties is not None:
-            expiry = getattr(message.properties, "MessageExpiryInterval", None)
-            correlation = getattr(message.properties, "CorrelationData", b"").decode("latin-1")
-        self._to.received(
-            topic,
-            bytes(message.payload),
-            retained=message.retain,
-            expiry=expiry,
-            correlation=correlation,
-        )
+        told, said = NOTHING_MORE, message.properties
+        if said is not None and not said.isEmpty():  # type: ignore[no-untyped-call]  # paho's own
+            told = Told(
+                getattr(said, "MessageExpiryInterval", None),
+                getattr(said, "ResponseTopic", ""),
+                getattr(said, "CorrelationData", b""),
+            )
+        self._to.received(topic, bytes(message.payload), told, retained=message.retain)
 
     def _subscribed(
         self, _c: Client, _u: object, packet: int, codes: Sequence[ReasonCode], _p: object
@@ -363,24 +411,26 @@ class Session:
         self._to.granted(packet, [code.value for code in codes])
 
     def _published(self, _c: Client, _u: object, packet: int, code: ReasonCode, _p: object) -> None:
-        waiter = self._unacknowledged.get(packet)
+        waiter = self._unacknowledged.pop(packet, None)
         if waiter is not None and not waiter.done():
             waiter.set_result(code.value)
 
 
 @asynccontextmanager
-async def open_session(connection: MqttConnection, to: Receiver) -> AsyncIterator[Session]:
+async def open_session(
+    broker: Broker, to: Receiver, will: Will | None = None
+) -> AsyncIterator[Session]:
     """Raises LinkLost when the broker is not reached, or refuses, within `timeout`."""
     session: Session | None = None
     try:
-        async with asyncio.timeout(connection.timeout / SECOND):
-            password = await asyncio.to_thread(_password, connection)
-            session = Session(connection, await dial(connection), to)
+        async with asyncio.timeout(broker.timeout / SECOND):
+            password = await asyncio.to_thread(_password, broker)
+            session = Session(broker, await dial(broker), to, will)
             await session.begin(password)
     except (OSError, ValueError) as error:
         if session is not None:
             session.close()
-        raise LinkLost(f"{connection.endpoint}: {_words(connection, error)}") from error
+        raise LinkLost(f"{broker.endpoint}: {_words(broker, error)}") from error
     except BaseException:
         if session is not None:
             session.close()
@@ -391,15 +441,15 @@ async def open_session(connection: MqttConnection, to: Receiver) -> AsyncIterato
         session.close()
 
 
-def _password(connection: MqttConnection) -> str | None:
-    if connection.password_file is None:
+def _password(broker: Broker) -> str | None:
+    if broker.password_file is None:
         return None
-    return Path(connection.password_file).read_text(encoding="utf-8").rstrip("\r\n")
+    return Path(broker.password_file).read_text(encoding="utf-8").rstrip("\r\n")
 
 
-def _words(connection: MqttConnection, error: Exception) -> str:
+def _words(broker: Broker, error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return f"the broker did not answer within {connection.timeout / SECOND:g} s"
+        return f"the broker did not answer within {broker.timeout / SECOND:g} s"
     # The event loop puts its own words over the system's.
     called = isinstance(error, OSError) and str(error.strerror).startswith("Connect call failed")
     words = os.strerror(error.errno) if called and error.errno else str(error)  # type: ignore[attr-defined]  # an OSError

@@ -12,6 +12,7 @@ _LENGTH_BYTES = 4
 _PUBLISH_QOS_0 = 0x30
 _KIND_DUP_AND_QOS = 0xFE
 _MORE = 0x80
+_LONGEST_DIGIT = 0x7F
 _QOS = 0x06
 
 
@@ -79,3 +80,17 @@ def plain_message(held: bytes, frame: Frame, *, properties: bool) -> tuple[str, 
         return held[start:end].decode(), payload
     except UnicodeDecodeError as error:
         raise Malformed("a topic is no UTF-8") from error
+
+
+def plain_packet(topic: str, payload: bytes, *, retain: bool, properties: bool) -> bytes:
+    """A message of QoS 0 as it is sent; `properties`: the protocol is MQTT 5, and it has none."""
+    name = topic.encode()
+    size = 2 + len(name) + properties + len(payload)
+    head = bytearray([_PUBLISH_QOS_0 | retain])
+    while size > _LONGEST_DIGIT:
+        head.append(size & _LONGEST_DIGIT | _MORE)
+        size >>= 7
+    head.append(size)
+    head += len(name).to_bytes(2, "big")
+    none = b"\0" if properties else b""
+    return b"".join((head, name, none, payload))
