@@ -5,17 +5,18 @@ A driver author reads this file, `twinbridge.errors` and one driver.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BaseModel
 
 from twinbridge.api.driver_models import DriverModels
+from twinbridge.api.wire import Json
 from twinbridge.core.alarm import Alarm
-from twinbridge.core.messages import Audit, Event, Request
-from twinbridge.core.model import Point, Quality, Reason, Sample, Value
+from twinbridge.core.messages import Audit, Contact, Event, Request, Samples
+from twinbridge.core.model import DeviceSpec, Point, Quality, Reason, Sample, Value
 from twinbridge.errors import DeviceError
 
 
@@ -260,3 +261,109 @@ class TwinStore(Protocol):
     @property
     def trouble(self) -> str:
         """Why writes fail now ('disk full: …'), or ''."""
+
+
+class Actor(NamedTuple):
+    """Who asks, over which way (`rest`, `mqtt`, `device` for the resource itself), from where."""
+
+    name: str
+    origin: str
+    address: str = ""
+
+
+class DesiredChanged(NamedTuple):
+    """The desired side of a twin's property; `view` is None when it was withdrawn."""
+
+    device: str
+    property: str
+    view: Json | None
+
+
+class DefinitionsChanged(NamedTuple):
+    """Devices by name: those that came or are defined anew, and those that went away."""
+
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+Change: TypeAlias = Samples | DesiredChanged | Contact | Alarm | DefinitionsChanged
+
+
+class FellBehind(Exception):
+    """What a follower has not seen yet is no longer kept: it must look at everything anew."""
+
+
+class TwinView(NamedTuple):
+    """A twin as it stands. `samples` by property, of those that can be read. Times UTC ns."""
+
+    spec: DeviceSpec
+    samples: Mapping[str, Sample]
+    connected: bool
+    last_contact: int
+    message: str
+
+
+class Twins(Protocol):
+    """What a SCADA face sees of one edge node and asks of it; on the agent's loop."""
+
+    @property
+    def node(self) -> str: ...
+
+    def now(self) -> int:
+        """UTC ns."""
+
+    def devices(self) -> Mapping[str, DeviceSpec]: ...
+
+    def twin(self, device: str) -> TwinView:
+        """Raises UnknownName."""
+
+    def desired(self, device: str, name: str) -> Json | None:
+        """As REST shows it; None when nothing is desired."""
+
+    def alarms(self) -> Sequence[Alarm]:
+        """Those that stand."""
+
+    def follow(self, heartbeat: float = 15.0) -> AsyncGenerator[Sequence[Change], None]:
+        """What changes from now on, in order, in batches; an empty one after `heartbeat` seconds.
+
+        Costs the pipeline nothing, however slow the follower: who is thousands of changes
+        behind gets FellBehind, and reads `twin` anew.
+        """
+
+    async def desire(self, device: str, patch: Mapping[str, object], actor: Actor) -> int:
+        """A merge patch as in REST; returns the version of the desired state.
+
+        Raises UnknownName, InvalidDesired (with the field), Interlocked, StoreUnavailable.
+        """
+
+    async def acknowledge(self, alarm: str, actor: Actor, comment: str) -> None:
+        """By the alarm's id. Raises UnknownName, Conflict, Unreachable, StoreUnavailable."""
+
+    async def shelve(self, alarm: str, length: str, actor: Actor, reason: str) -> None:
+        """For a duration such as `30m`, at most 8 h. Raises as `acknowledge`, InvalidDesired."""
+
+    async def reset(self, alarm: str, actor: Actor, reason: str) -> None:
+        """Release a trip. Raises as `acknowledge`, and ResetRefused."""
+
+    async def recorded(
+        self, device: str, name: str, start: int, end: int, limit: int = 10_000
+    ) -> Sequence[HistoryRow]:
+        """The samples that history kept, UTC ns, the oldest first."""
+
+    async def audit(
+        self, kind: str, subject: str, actor: Actor, detail: Mapping[str, object]
+    ) -> None:
+        """Note what was asked and not done; never raises."""
+
+
+class Face(Protocol):
+    """Shows twins to SCADA, and takes what it asks. One that fails or hangs is alone with it."""
+
+    name: str
+
+    @property
+    def connected(self) -> bool:
+        """Whether its broker is there."""
+
+    async def run(self) -> None:
+        """Serve until cancelled; then say good-bye within a second. Reconnects by itself."""

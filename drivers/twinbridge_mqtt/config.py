@@ -13,9 +13,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic.alias_generators import to_camel
 
 from twinbridge.api.base import Scalar
+from twinbridge.api.broker import Broker, Tls
 from twinbridge.api.durations import Duration, format_duration
 from twinbridge.core.model import SECOND
-from twinbridge.mqtt.broker import Broker, Tls
 
 Version: TypeAlias = Literal["3.1.1", "5"]
 Format: TypeAlias = Literal["json", "raw", "csv", "hex", "binary"]

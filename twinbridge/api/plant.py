@@ -16,7 +16,7 @@ from twinbridge.api.device_resources import Device, DeviceModel
 from twinbridge.api.driver_models import DriverModels
 from twinbridge.api.findings import Findings
 from twinbridge.api.problems import Problem, complaints, unknown
-from twinbridge.api.resources import KINDS, EdgeNode, Resource
+from twinbridge.api.resources import KINDS, EdgeNode, EdgeNodeSpec, Resource
 from twinbridge.api.rule_resource import Rule
 from twinbridge.api.yaml_source import Document, load_paths
 from twinbridge.core.model import DeviceSpec, PropertyRef, Value, same_value
@@ -45,6 +45,7 @@ class Plant:
     rules: Mapping[str, RuleListing] = field(default_factory=dict)
     rejected: frozenset[str] = frozenset()
     """Subjects (`Device/pump-1`) that do not run."""
+    nodes: Mapping[str, EdgeNodeSpec] = field(default_factory=dict)
 
     @property
     def sound(self) -> bool:
@@ -96,7 +97,8 @@ def compile_plant(
             if spec is not None:
                 devices[name] = spec
     instances, listings = _rules(rules, resources, devices, node)
-    return Plant(devices, instances, found.problems, listings, found.rejected)
+    nodes = {name: resource.spec for name, (resource, _) in resources.nodes.items()}
+    return Plant(devices, instances, found.problems, listings, found.rejected, nodes)
 
 
 def _rules(

@@ -9,6 +9,7 @@ from pydantic import Field
 from twinbridge.api.base import API_VERSION, Metadata, Model, StatusCondition
 from twinbridge.api.device_resources import Device, DeviceModel
 from twinbridge.api.rule_resource import Rule
+from twinbridge.api.scada import Scada
 
 
 class EdgeNodeSpec(Model):
@@ -16,6 +17,9 @@ class EdgeNodeSpec(Model):
 
     description: str = Field(default="", max_length=1024, description="For people.")
     site: str = Field(default="", max_length=253, description="Where it stands.")
+    scada: Scada = Field(
+        default_factory=Scada, description="How SCADA is shown the twins of this node."
+    )
 
 
 class EdgeNodeStatus(Model):

@@ -15,7 +15,6 @@ import structlog
 from twinbridge.app.alarm_table import AlarmTable
 from twinbridge.app.clock import Clock, SystemClock
 from twinbridge.app.desired import DesiredTwins
-from twinbridge.app.desired_entry import Actor
 from twinbridge.app.dispatch import Dispatch
 from twinbridge.app.events import EventLog
 from twinbridge.app.history import HistoryRecorder
@@ -36,7 +35,7 @@ from twinbridge.core.messages import (
 from twinbridge.core.model import NOT_READ, DesiredSpec, DeviceSpec, Quality, Reason, Sample
 from twinbridge.core.rule import Mode, RuleInstance
 from twinbridge.errors import StoreUnavailable, UnknownName
-from twinbridge.ports import Bus, StoredState, TwinStore
+from twinbridge.ports import Actor, Bus, DefinitionsChanged, StoredState, TwinStore
 
 log = structlog.get_logger()
 
@@ -110,12 +109,17 @@ class Agent:
         for instance in rules:
             self.rules.setdefault(instance.rule, []).append(instance)
         self._history.set_devices(self.devices.values())
-        for name in old.keys() - self.devices.keys():
+        gone = sorted(old.keys() - self.devices.keys())
+        for name in gone:
             await self._forget(name)
+        changed = []
         for name, spec in self.devices.items():
             self._fit(spec)
             if name not in old or old[name].digest != spec.digest or not spec.digest:
+                changed.append(name)
                 await self.desired.resume(spec)
+        if gone or changed:
+            self.events.append(DefinitionsChanged(tuple(changed), tuple(gone)))
 
     def _fit(self, spec: DeviceSpec) -> None:
         """A twin has exactly the properties of its definition that can be read."""

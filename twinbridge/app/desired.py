@@ -19,7 +19,6 @@ from twinbridge.app.alarm_table import AlarmTable
 from twinbridge.app.clock import Clock, Doorbell
 from twinbridge.app.desired_entry import (
     WITHDRAWN,
-    Actor,
     deadline,
     desired_view,
     new_entry,
@@ -27,7 +26,7 @@ from twinbridge.app.desired_entry import (
     to_desire,
     wish_text,
 )
-from twinbridge.app.events import DesiredChanged, EventLog
+from twinbridge.app.events import EventLog
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit, Desire, DesiredState, Outcome
 from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, shown
@@ -39,7 +38,7 @@ from twinbridge.errors import (
     StaleVersion,
     StoreUnavailable,
 )
-from twinbridge.ports import StoredDesired, TwinStore
+from twinbridge.ports import Actor, DesiredChanged, StoredDesired, TwinStore
 
 log = structlog.get_logger()
 

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from twinbridge.api.wire import Json, timestamp
 from twinbridge.app.clock import Clock
 from twinbridge.core.messages import Audit, Desire, DesiredState
 from twinbridge.core.model import DesiredSpec
 from twinbridge.errors import InvalidDesired
-from twinbridge.ports import StoredDesired
+from twinbridge.ports import Actor, StoredDesired
 
 WITHDRAWN = "withdrawn"
 """Kept in the store as the grave of a desired value, so that its version is not given again."""
-
-
-class Actor(NamedTuple):
-    """Who asks, over which way (`rest`, `device` for the resource itself), and from where."""
-
-    name: str
-    origin: str
-    address: str = ""
 
 
 def new_entry(device: str, wish: DesiredSpec, version: int, origin: str, now: int) -> StoredDesired:

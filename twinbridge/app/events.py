@@ -9,27 +9,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 from twinbridge.api.wire import Json, alarm_view, contact_view, samples_view
 from twinbridge.app.clock import Doorbell
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Contact, Samples
+from twinbridge.ports import Change, DefinitionsChanged, DesiredChanged, FellBehind
 
 RING = 4096
 """Events kept for those who come back: some seconds of a busy plant, hours of a quiet one."""
 BATCH = 256
-
-
-class DesiredChanged(NamedTuple):
-    """The desired side of a twin's property; `view` is None when it was withdrawn."""
-
-    device: str
-    property: str
-    view: Json | None
-
-
-Change: TypeAlias = Samples | DesiredChanged | Contact | Alarm
 
 
 class LoggedEvent(NamedTuple):
@@ -38,14 +28,17 @@ class LoggedEvent(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """`twin`, `alarm` or `connection`."""
+        """`twin`, `alarm`, `connection` or `definitions`."""
         if isinstance(self.change, Alarm):
             return "alarm"
+        if isinstance(self.change, DefinitionsChanged):
+            return "definitions"
         return "connection" if isinstance(self.change, Contact) else "twin"
 
     @property
     def device(self) -> str:
-        return self.change.device
+        """'' for what concerns the whole edge node."""
+        return "" if isinstance(self.change, DefinitionsChanged) else self.change.device
 
     def view(self, now: int) -> Json:
         """As JSON; `now` is UTC ns."""
@@ -57,11 +50,9 @@ class LoggedEvent(NamedTuple):
             return {"device": change.device, "properties": desired}
         if isinstance(change, Contact):
             return contact_view(change)
+        if isinstance(change, DefinitionsChanged):
+            return {"changed": list(change.changed), "removed": list(change.removed)}
         return alarm_view(change, now)
-
-
-class FellBehind(Exception):
-    """What the cursor points at is no longer kept."""
 
 
 class EventLog:

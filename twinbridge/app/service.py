@@ -18,12 +18,11 @@ from twinbridge.api.wire import (
     timestamp,
 )
 from twinbridge.app.agent import Agent
-from twinbridge.app.desired_entry import Actor
 from twinbridge.app.events import EventLog
 from twinbridge.core.model import SECOND, DeviceSpec
 from twinbridge.core.rule import Mode
 from twinbridge.errors import InvalidDesired, UnknownName
-from twinbridge.ports import HistoryRow
+from twinbridge.ports import Actor, HistoryRow
 
 PAGE = 100
 LONGEST_PAGE = 1000

@@ -11,10 +11,10 @@ from typing import NoReturn
 
 import structlog
 
+from twinbridge.api.broker import Broker, Will
 from twinbridge.core.model import SECOND
 from twinbridge.errors import DeviceError, Unreachable
 from twinbridge.mqtt import faults
-from twinbridge.mqtt.broker import Broker, Will
 from twinbridge.mqtt.session import GATHER_URGENT, NOTHING_MORE, Session, Told, open_session
 
 log = structlog.get_logger()

@@ -24,10 +24,10 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from typing_extensions import override
 
+from twinbridge.api.broker import Broker, Will
 from twinbridge.core.model import SECOND
 from twinbridge.errors import LinkLost, NoResponse
 from twinbridge.mqtt import faults
-from twinbridge.mqtt.broker import Broker, Will
 from twinbridge.mqtt.frames import frame_at, plain_message, plain_packet
 from twinbridge.mqtt.wire import LARGE, BufferedSocket, dial
 

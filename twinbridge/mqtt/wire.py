@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from functools import partial
 
-from twinbridge.mqtt.broker import Broker, Tls
+from twinbridge.api.broker import Broker, Tls
 
 PIECE = 16_384
 """Bytes that are taken at once: some hundred messages, a few ms of the loop's time."""

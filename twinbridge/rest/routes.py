@@ -8,8 +8,8 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
-from twinbridge.app.desired_entry import Actor
 from twinbridge.app.service import LONGEST_PAGE, PAGE, TwinService
+from twinbridge.ports import Actor
 from twinbridge.rest import schemas
 from twinbridge.rest.body import read_model, read_object
 from twinbridge.rest.guard import VIEWER, Admin, Operator

@@ -10,7 +10,8 @@ import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from twinbridge.app.events import EventLog, FellBehind, LoggedEvent
+from twinbridge.app.events import EventLog, LoggedEvent
+from twinbridge.ports import FellBehind
 
 HEARTBEAT = 15.0
 """Seconds between comments on a quiet stream."""

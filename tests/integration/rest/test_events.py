@@ -6,9 +6,10 @@ import httpx
 import pytest
 from agent_rig import BOUND, Edge, device, running_api, trip_alarm, until
 
-from twinbridge.app.events import EventLog, FellBehind
+from twinbridge.app.events import EventLog
 from twinbridge.cli.sse import ServerEvent, parse
 from twinbridge.core.messages import Contact
+from twinbridge.ports import FellBehind
 from twinbridge.rest import sse
 
 

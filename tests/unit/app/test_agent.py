@@ -4,7 +4,6 @@ from dataclasses import replace
 import pytest
 from agent_rig import device, good, running_agent, trip_alarm, until
 
-from twinbridge.app.desired_entry import Actor
 from twinbridge.core.alarm import TripState
 from twinbridge.core.messages import DesiredState, Outcome, Samples
 from twinbridge.core.model import SECOND, DesiredSpec, Quality, Reason, Value
@@ -19,6 +18,7 @@ from twinbridge.errors import (
     UnknownName,
     Unreachable,
 )
+from twinbridge.ports import Actor
 from twinbridge.testing.fakes import FakeDisk
 
 ALICE = Actor("alice", "rest", "127.0.0.1")
