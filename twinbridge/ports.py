@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from twinbridge.api.driver_models import DriverModels
 from twinbridge.api.wire import Json
 from twinbridge.core.alarm import Alarm
-from twinbridge.core.messages import Audit, Contact, Event, Request, Samples
+from twinbridge.core.messages import Audit, Contact, Event, Outcome, Request, Samples
 from twinbridge.core.model import DeviceSpec, Point, Quality, Reason, Sample, Value
 from twinbridge.errors import DeviceError
 
@@ -169,8 +169,9 @@ class Bus(Protocol):
     """Between the machines' process and the agent.
 
     `publish` never blocks and never raises; a slow reader loses Samples of which a newer one of
-    the same property exists (counted), and nothing else. `request` raises what the handler
-    raised: an UnknownName or a Conflict.
+    the same property exists (counted), and nothing else. Samples and Contacts come in order, and
+    so do all others; between the two kinds no order is promised. `request` raises what the
+    handler raised: an UnknownName or a Conflict.
     """
 
     def publish(self, event: Event) -> None: ...
@@ -225,6 +226,8 @@ class StoredState:
     reported: Mapping[str, Mapping[str, Sample]] = field(default_factory=dict)
     readable: bool = True
     boot: str = ""
+    outcomes: Sequence[Outcome] = ()
+    """Of a driver pod: what became of the last command for each property."""
 
 
 class TwinStore(Protocol):

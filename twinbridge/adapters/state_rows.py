@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from twinbridge.core.alarm import Alarm, TripState
-from twinbridge.core.messages import Audit
+from twinbridge.core.messages import Audit, DesiredState, Outcome
 from twinbridge.core.model import Quality, Reason, Sample
 from twinbridge.core.rule import Severity
 from twinbridge.ports import StoredDesired
@@ -52,6 +52,16 @@ def alarm_from(body: bytes) -> Alarm:
     known["inputs"] = tuple((ref, value, quality) for ref, value, quality in known["inputs"])
     known["holds"] = tuple((device, name, value) for device, name, value in known["holds"])
     return Alarm(**known)
+
+
+def outcome_body(outcome: Outcome) -> bytes:
+    return dumps(tuple(outcome))
+
+
+def outcome_from(body: bytes) -> Outcome:
+    """Raises ValueError, TypeError for what is no outcome."""
+    device, name, version, state, *rest = loads(body)
+    return Outcome(device, name, version, DesiredState(state), *rest)
 
 
 def reported_body(samples: Mapping[str, Sample]) -> bytes:

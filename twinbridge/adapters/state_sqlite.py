@@ -18,6 +18,7 @@ from twinbridge.adapters.state_rows import (
     audit_from,
     desired_body,
     desired_from,
+    outcome_from,
     reported_from,
 )
 from twinbridge.core.alarm import Alarm
@@ -54,6 +55,16 @@ MIGRATIONS = (
         BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
     CREATE TRIGGER audit_is_not_deleted BEFORE DELETE ON audit
         BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END
+    """,
+    """
+    CREATE TABLE record (id INTEGER PRIMARY KEY AUTOINCREMENT, body BLOB NOT NULL);
+    CREATE TABLE outcome (
+        device TEXT NOT NULL,
+        property TEXT NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (device, property)
+    );
+    CREATE TABLE taken (owner TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID
     """,
 )
 
@@ -171,6 +182,23 @@ def audit(db: sqlite3.Connection, limit: int, subject: str) -> Sequence[Audit]:
     return [audit_from(row) for row in found]
 
 
+def note(db: sqlite3.Connection, name: str) -> str:
+    """What was noted under that name, or ''."""
+    found = db.execute("SELECT content FROM note WHERE name = ?", (name,)).fetchone()
+    return str(found[0]) if found else ""
+
+
+def identity(db: sqlite3.Connection) -> str:
+    """Given to this file once."""
+    if not note(db, "identity"):
+        _note(db, "identity", uuid.uuid4().hex)
+    return note(db, "identity")
+
+
+def put_note(name: str, content: str) -> Change:
+    return lambda db: _note(db, name, content)
+
+
 def _note(db: sqlite3.Connection, name: str, content: str) -> None:
     db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (name, content))
 
@@ -182,7 +210,10 @@ def _stored(db: sqlite3.Connection) -> StoredState:
                        desired_from, refused)  # fmt: skip
     alarms = _decoded(db, "SELECT id, body FROM alarm ORDER BY rowid", alarm_from, refused)
     reported = _decoded(db, "SELECT device, body FROM reported", reported_from, refused)
+    outcomes = _decoded(db, "SELECT device || '/' || property, body FROM outcome ORDER BY 1",
+                        outcome_from, refused)  # fmt: skip
     return StoredState(
+        outcomes=[outcome for _, outcome in outcomes],
         desired=[entry for _, entry in desired],
         alarms=[alarm for _, alarm in alarms],
         modes=dict(db.execute("SELECT rule, mode FROM mode")),

@@ -6,10 +6,12 @@ import asyncio
 import fcntl
 import os
 import sqlite3
+import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from typing_extensions import override
@@ -29,41 +31,14 @@ from twinbridge.ports import HistoryRow, StoredDesired, StoredState, TwinStore
 HISTORY_LIMIT_BYTES = 256 * 1024 * 1024
 HISTORY_MAX_AGE = 7 * 24 * 3600 * SECOND
 
+DEFAULT_LIMITS = Limits(HISTORY_LIMIT_BYTES, HISTORY_MAX_AGE)
+
 FLUSH_SECONDS = 0.9
 """Reported values may be up to 1 s behind (DESIGN §5)."""
 SETTLE_FLUSHES = 60
 """How many flushes a start must live through before found damage is no longer reported."""
 
 _log = structlog.get_logger(__name__)
-
-
-@asynccontextmanager
-async def open_store(
-    state_dir: Path,
-    *,
-    history_limit_bytes: int = HISTORY_LIMIT_BYTES,
-    history_max_age: int = HISTORY_MAX_AGE,
-) -> AsyncIterator[SqliteStore]:
-    """Open, or begin, the store in `state_dir`; `history_max_age` in nanoseconds.
-
-    A disk that takes no writes is no reason to fail: the store opens, and `trouble` says why.
-    Raises StoreUnavailable when another process has it, or a newer TwinBridge made it.
-    """
-    with _lock(state_dir):
-        state_file = SqliteFile(state_dir / "state.db", state_sqlite.MIGRATIONS)
-        history_file = SqliteFile(state_dir / "history.db", history_sqlite.MIGRATIONS, "NORMAL")
-        damage = await asyncio.to_thread(_set_aside_if_damaged, state_file, thorough=True)
-        await asyncio.to_thread(_set_aside_if_damaged, history_file)
-        state, history = SqliteThread(state_file), SqliteThread(history_file, heal=True)
-        limits = Limits(history_limit_bytes, history_max_age)
-        store = SqliteStore(state, History(history, state_dir, limits), state_file)
-        try:
-            await store.begin(damage)
-            yield store
-        finally:
-            await store.finish()
-            await history.close()
-            await state.close()
 
 
 class SqliteStore(TwinStore):
@@ -171,6 +146,21 @@ class SqliteStore(TwinStore):
     ) -> Sequence[HistoryRow]:
         return await self._history.query(device, name, start=start, end=end, step=step, limit=limit)
 
+    async def identity(self) -> str:
+        """Names this state directory for ever; a new one where the old was lost."""
+        try:
+            return await self._state.write(state_sqlite.identity)
+        except StoreUnavailable:
+            return uuid.uuid4().hex
+
+    async def note(self, name: str) -> str:
+        """What `put_note` kept under that name, or ''. Raises StoreUnavailable."""
+        return await self._state.write(lambda db: state_sqlite.note(db, name))
+
+    async def put_note(self, name: str, content: str) -> None:
+        """Raises StoreUnavailable."""
+        await self._state.write(state_sqlite.put_note(name, content))
+
     def _append(self, audit: Sequence[Audit]) -> state_sqlite.Change:
         return state_sqlite.append_audit([audit_row(record, self.boot) for record in audit])
 
@@ -189,6 +179,47 @@ class SqliteStore(TwinStore):
         self._history.flush()
         if self._state.trouble and not self._state.queue_depth:
             _ignore_failure(self._state.submit(state_sqlite.probe))
+
+
+S = TypeVar("S", bound=SqliteStore)
+
+
+@asynccontextmanager
+async def open_store(
+    state_dir: Path,
+    *,
+    history_limit_bytes: int = HISTORY_LIMIT_BYTES,
+    history_max_age: int = HISTORY_MAX_AGE,
+) -> AsyncIterator[SqliteStore]:
+    """A store for one process that has it all, as `open_store_of` opens it."""
+    limits = Limits(history_limit_bytes, history_max_age)
+    async with open_store_of(SqliteStore, state_dir, limits) as store:
+        yield store
+
+
+@asynccontextmanager
+async def open_store_of(
+    kind: type[S], state_dir: Path, limits: Limits = DEFAULT_LIMITS
+) -> AsyncIterator[S]:
+    """Open, or begin, the store in `state_dir`.
+
+    A disk that takes no writes is no reason to fail: the store opens, and `trouble` says why.
+    Raises StoreUnavailable when another process has it, or a newer TwinBridge made it.
+    """
+    with _lock(state_dir):
+        state_file = SqliteFile(state_dir / "state.db", state_sqlite.MIGRATIONS)
+        history_file = SqliteFile(state_dir / "history.db", history_sqlite.MIGRATIONS, "NORMAL")
+        damage = await asyncio.to_thread(_set_aside_if_damaged, state_file, thorough=True)
+        await asyncio.to_thread(_set_aside_if_damaged, history_file)
+        state, history = SqliteThread(state_file), SqliteThread(history_file, heal=True)
+        store = kind(state, History(history, state_dir, limits), state_file)
+        try:
+            await store.begin(damage)
+            yield store
+        finally:
+            await store.finish()
+            await history.close()
+            await state.close()
 
 
 def _ignore_failure(future: asyncio.Future[None]) -> None:
