@@ -106,5 +106,11 @@ class SetMode(NamedTuple):
     who: str
 
 
+class TellAll(NamedTuple):
+    """Say everything again: samples, contacts and standing alarms, of these devices or of all."""
+
+    devices: tuple[str, ...] = ()
+
+
 Event: TypeAlias = Samples | Contact | AlarmChanged | Outcome | Audit
-Request: TypeAlias = Desire | ResetTrip | Acknowledge | Shelve | SetMode
+Request: TypeAlias = Desire | ResetTrip | Acknowledge | Shelve | SetMode | TellAll
