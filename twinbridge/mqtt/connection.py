@@ -107,10 +107,14 @@ class Connection:
             said = faults.reason(code)
             raise Unreachable(f"{self._broker.endpoint}: it refuses a message on {topic}: {said}")
 
-    async def subscribe(self, *filters: tuple[str, int]) -> None:
-        """Topic filters with their QoS; returns once the broker has granted all of them."""
+    async def subscribe(self, *filters: tuple[str, int], commands: bool = False) -> None:
+        """Topic filters with their QoS; returns once the broker has granted all of them.
+
+        `commands`: with MQTT 5, `Message.retained` is what the publisher said, also of what comes
+        live, and nothing of our own comes back.
+        """
         try:
-            packet = self._there.subscribe(filters)
+            packet = self._there.subscribe(filters, commands=commands)
             waiter: asyncio.Future[Sequence[int]] = asyncio.get_running_loop().create_future()
             self._granted[packet] = waiter
             async with asyncio.timeout(self._within):
@@ -135,7 +139,14 @@ class Connection:
             self._raise_lost()
         return waiter.result()
 
-    async def unsubscribe(self, *filters: str) -> None:
+    def subscribe_soon(self, *filters: tuple[str, int]) -> None:
+        """The same, without waiting; what is refused is not told."""
+        try:
+            self._there.subscribe(filters)
+        except DeviceError as error:
+            raise Unreachable(str(error)) from error
+
+    def unsubscribe(self, *filters: str) -> None:
         try:
             self._there.unsubscribe(filters)
         except DeviceError as error:

@@ -22,6 +22,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 from typing_extensions import override
 
 from twinbridge.api.broker import Broker, Will
@@ -151,10 +152,21 @@ class Session:
         if self._why:
             raise LinkLost(f"{self._endpoint}: {self._why}")
 
-    def subscribe(self, topics: Sequence[tuple[str, int]]) -> int:
-        """Topics with their QoS; returns the packet's number. Raises LinkLost."""
+    def subscribe(self, topics: Sequence[tuple[str, int]], *, commands: bool = False) -> int:
+        """Topics with their QoS; returns the packet's number. Raises LinkLost.
+
+        `commands`: with MQTT 5, tell of each message whether it was published as retained, and
+        nothing that we publish ourselves (3.8.3.1).
+        """
         self.check()
-        code, packet = self._paho.subscribe(list(topics))
+        if commands and self._properties_follow:
+            wanted = [
+                (topic, SubscribeOptions(qos, noLocal=True, retainAsPublished=True))
+                for topic, qos in topics
+            ]
+            code, packet = self._paho.subscribe(wanted)
+        else:
+            code, packet = self._paho.subscribe(list(topics))
         self._flush(code)
         self.check()
         return packet or 0
