@@ -165,23 +165,32 @@ class Driver(DriverModels, Protocol):
         """Connect. Raises LinkLost when the endpoint cannot be reached in time."""
 
 
-class Bus(Protocol):
-    """Between the machines' process and the agent.
+class MachinesBus(Protocol):
+    """The bus as the machines' process sees it."""
 
-    `publish` never blocks and never raises; a slow reader loses Samples of which a newer one of
-    the same property exists (counted), and nothing else. Samples and Contacts come in order, and
-    so do all others; between the two kinds no order is promised. `request` raises what the
-    handler raised: an UnknownName or a Conflict.
-    """
-
-    def publish(self, event: Event) -> None: ...
-
-    def subscribe(self) -> AsyncIterator[Sequence[Event]]:
-        """Everything published from now on, in batches, in order."""
-
-    async def request(self, request: Request) -> None: ...
+    def publish(self, event: Event) -> None:
+        """Never blocks and never raises."""
 
     def serve(self, handler: Callable[[Request], Awaitable[None]]) -> None: ...
+
+
+class AgentBus(Protocol):
+    """The bus as the agent sees it."""
+
+    def subscribe(self) -> AsyncIterator[Sequence[Event]]:
+        """Everything published from now on, in batches."""
+
+    async def request(self, request: Request) -> None:
+        """Raises what the handler raised (an UnknownName or a Conflict), or Unreachable."""
+
+
+class Bus(MachinesBus, AgentBus, Protocol):
+    """Between the machines' process and the agent.
+
+    A slow reader loses Samples of which a newer one of the same property exists (counted), and
+    nothing else. Samples and Contacts come in order, and so do all others; between the two kinds
+    no order is promised.
+    """
 
 
 @dataclass(frozen=True, slots=True)

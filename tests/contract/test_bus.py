@@ -5,13 +5,40 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from bus_rig import Ends, both_ends
+from mosquitto import Mosquitto
 
 from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.errors import Unreachable
 from twinbridge.testing.bus_contract import NEVER_LOST, RESET, BusContract, samples
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from twinbridge.ports import Bus
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path_factory.mktemp("broker")) as mosquitto:
+        yield mosquitto
+
+
+class TestMqttBus(BusContract):
+    """Two processes' ends in one, between them a real broker."""
+
+    @pytest.fixture(autouse=True)
+    def _with(self, broker: Mosquitto, tmp_path: Path) -> None:
+        self._url, self._folder = broker.url, tmp_path
+
+    def opened(self) -> AbstractAsyncContextManager[Ends]:
+        return both_ends(self._folder, self._url, queue_limit=self.queue_limit)
+
+    async def settled(self, bus: Bus) -> None:
+        assert isinstance(bus, Ends)
+        await bus.settled()
 
 
 class TestMemoryBus(BusContract):

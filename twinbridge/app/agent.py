@@ -35,7 +35,7 @@ from twinbridge.core.messages import (
 from twinbridge.core.model import NOT_READ, DesiredSpec, DeviceSpec, Quality, Reason, Sample
 from twinbridge.core.rule import Mode, RuleInstance
 from twinbridge.errors import StoreUnavailable, UnknownName
-from twinbridge.ports import Actor, Bus, DefinitionsChanged, StoredState, TwinStore
+from twinbridge.ports import Actor, AgentBus, DefinitionsChanged, StoredState, TwinStore
 
 log = structlog.get_logger()
 
@@ -56,7 +56,9 @@ class Agent:
     Then call `set_plant`, and run `run` as long as it lives.
     """
 
-    def __init__(self, store: TwinStore, bus: Bus, node: str, clock: Clock | None = None) -> None:
+    def __init__(
+        self, store: TwinStore, bus: AgentBus, node: str, clock: Clock | None = None
+    ) -> None:
         self.node = node
         self.store = store
         self.clock = clock or SystemClock()

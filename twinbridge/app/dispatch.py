@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twinbridge.app.clock import Doorbell
 from twinbridge.core.messages import Desire, DesiredState
 from twinbridge.errors import Conflict, TwinBridgeError, UnknownName, Unreachable
-from twinbridge.ports import Bus
+from twinbridge.ports import AgentBus
 
 RETRY = 0.5
 """Seconds until the next try while the machines' side is not there, or not yet ready."""
@@ -21,7 +21,7 @@ class Dispatch:
     `refused` is told when the machines' side refuses a value at once.
     """
 
-    def __init__(self, bus: Bus, refused: Callable[[Desire, DesiredState, str], None]) -> None:
+    def __init__(self, bus: AgentBus, refused: Callable[[Desire, DesiredState, str], None]) -> None:
         self._bus = bus
         self._refused = refused
         self._waiting: defaultdict[str, dict[str, Desire]] = defaultdict(dict)

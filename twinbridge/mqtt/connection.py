@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import structlog
@@ -15,7 +15,14 @@ from twinbridge.api.broker import Broker, Will
 from twinbridge.core.model import SECOND
 from twinbridge.errors import DeviceError, Unreachable
 from twinbridge.mqtt import faults
-from twinbridge.mqtt.session import GATHER_URGENT, NOTHING_MORE, Session, Told, open_session
+from twinbridge.mqtt.session import (
+    GATHER_URGENT,
+    NOTHING_MORE,
+    Session,
+    Told,
+    client_id,
+    open_session,
+)
 
 log = structlog.get_logger()
 
@@ -189,6 +196,11 @@ async def connected(
     broker: Broker, on_message: OnMessage, will: Will | None = None
 ) -> AsyncIterator[Connection]:
     """Raises Unreachable when the broker is not reached, or refuses, within its timeout."""
+    if not broker.client_id:
+        # The parts of a process that share a broker differ by their wills. One that comes back
+        # has its old id: the broker ends the old session, and its will speaks first.
+        own = client_id(f"{broker.endpoint} {will.topic if will else ''}")
+        broker = replace(broker, client_id=own, called=broker.endpoint)
     connection = Connection(broker, on_message)
     async with AsyncExitStack() as stack:
         try:
@@ -215,10 +227,18 @@ async def stay_connected(
         began = loop.time()
         try:
             await serve()
-        except Unreachable as error:
+        except* Unreachable as lost:
             if loop.time() - began > LONGEST_WAIT:
                 wait, said = FIRST_WAIT, False
-            (log.debug if said else log.warning)("broker lost", part=name, why=str(error))
+            why = str(_first(lost))
+            (log.debug if said else log.warning)("broker lost", part=name, why=why)
             said = True
         await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, hides nothing
         wait = min(2 * wait, longest)
+
+
+def _first(group: BaseExceptionGroup[Unreachable]) -> BaseException:
+    first: BaseException = group
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first

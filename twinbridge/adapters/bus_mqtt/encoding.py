@@ -216,12 +216,11 @@ def _answer(content: list[object]) -> Answer:
 
 
 def _error(told: Mapping[str, str]) -> TwinBridgeError:
-    kind = getattr(errors, told["error"], TwinBridgeError)
-    if not (isinstance(kind, type) and issubclass(kind, TwinBridgeError)):
-        kind = TwinBridgeError
-    if kind is InvalidDesired:
+    if told["error"] == InvalidDesired.__name__:
         return InvalidDesired(told["message"], field=told["field"], allowed=told["allowed"])
-    return kind(told["message"])
+    kind = getattr(errors, told["error"], TwinBridgeError)
+    known = isinstance(kind, type) and issubclass(kind, TwinBridgeError)
+    return (kind if known else TwinBridgeError)(told["message"])
 
 
 # Who is there.

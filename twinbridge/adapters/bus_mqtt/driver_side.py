@@ -1,0 +1,291 @@
+"""A driver pod's end of the bus: from the machines' own bus to the broker, and back.
+
+The machines speak on a bus within their process, which never waits. What is alarm, audit or
+outcome is put on disk here at once, whether the broker is there or not; of samples the newest
+wait until it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import NoReturn
+
+import structlog
+
+from twinbridge.adapters.bus_memory import MemoryBus
+from twinbridge.adapters.bus_mqtt.encoding import (
+    AgentStatus,
+    Answer,
+    DriverStatus,
+    Frame,
+    Malformed,
+    decode_agent,
+    decode_frame,
+    encode_answer,
+    encode_frame,
+    encode_status,
+)
+from twinbridge.adapters.bus_mqtt.handover import Handover
+from twinbridge.adapters.bus_mqtt.metrics import CONNECTED, FRAMES, REFUSED
+from twinbridge.adapters.bus_mqtt.requests import Requests
+from twinbridge.adapters.bus_mqtt.topics import Topics
+from twinbridge.adapters.driver_store import DriverStore, Record
+from twinbridge.api.broker import Broker, Will
+from twinbridge.core.messages import AlarmChanged, Audit, Contact, Event, Outcome, Samples, TellAll
+from twinbridge.errors import StoreUnavailable, Unreachable
+from twinbridge.mqtt.connection import Connection, Message, connected, stay_connected
+
+log = structlog.get_logger()
+
+HEARTBEAT = 1.0
+"""Seconds after which a driver with nothing to say says that it lives."""
+PATIENCE = 1.0
+"""Seconds between tries while the disk takes no records."""
+BACKLOG = 262_144
+"""Bytes that may wait for the broker; beyond them samples are coalesced."""
+UNKEPT_LIMIT = 10_000
+
+Serve = Callable[[Connection], Awaitable[None]]
+
+
+class DriverSide:
+    """Run `keep` as long as the process lives, and `run` beside it.
+
+    `on_definitions` gets each new portion as it came, `on_inputs` what other drivers tell of the
+    devices named by `listen_to`. What `serve_also` gives has its turn on the same connection.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        topics: Topics,
+        protocol: str,
+        owner: str,
+        store: DriverStore,
+        machines: MemoryBus,
+        *,
+        on_definitions: Callable[[bytes], None],
+        on_inputs: Callable[[Sequence[Event]], None],
+    ) -> None:
+        self.boot = uuid.uuid4().hex
+        self.connected = asyncio.Event()
+        self.exports: frozenset[str] = frozenset()
+        """Devices that rules in other processes read."""
+        self._broker = broker
+        self._topics = topics
+        self._protocol = protocol
+        self._owner = owner
+        self._store = store
+        self._machines = machines
+        self._events = machines.subscribe()
+        self._outgoing = MemoryBus()
+        self._waiting = self._outgoing.subscribe()
+        self._unkept: deque[Record] = deque(maxlen=UNKEPT_LIMIT)
+        self._on_definitions = on_definitions
+        self._on_inputs = on_inputs
+        self._handover = Handover(topics, owner, store)
+        self._requests = Requests(owner, machines.request, self._answer)
+        self._status = DriverStatus(online=True, protocol=protocol, boot=self.boot)
+        self._foreign: frozenset[str] = frozenset()
+        self._frames = 0
+        self._connection: Connection | None = None
+        self._also: Serve | None = None
+        self._hears: Callable[[Message], bool] = _nothing
+
+    def serve_also(self, serve: Serve, hears: Callable[[Message], bool]) -> None:
+        self._also, self._hears = serve, hears
+
+    def tell_status(self, status: DriverStatus) -> None:
+        """Say it now, and after each connect."""
+        self._status = status
+        if self._connection is not None and self._connection.alive:
+            self._tell_status(self._connection)
+
+    def listen_to(self, devices: frozenset[str]) -> None:
+        """Follow these devices of other processes."""
+        new, gone = devices - self._foreign, self._foreign - devices
+        self._foreign = devices
+        connection = self._connection
+        if connection is not None and connection.alive:
+            if new:
+                connection.subscribe_soon(*((self._topics.input(d), 0) for d in sorted(new)))
+            if gone:
+                connection.unsubscribe(*(self._topics.input(d) for d in sorted(gone)))
+
+    # What the machines say.
+
+    async def keep(self) -> NoReturn:
+        """Put on disk what must not be lost; line up the rest. Until cancelled."""
+        while True:
+            wait = PATIENCE if self._unkept else None
+            batch = await self._next(wait)
+            records: list[Record] = list(self._unkept)
+            self._unkept.clear()
+            for event in batch:
+                if isinstance(event, Samples | Contact):
+                    self._outgoing.publish(event)
+                elif not (isinstance(event, AlarmChanged) and self._store.has(event.alarm)):
+                    records.append(event)
+            if records:
+                await self._record(records)
+
+    async def _next(self, wait: float | None) -> Sequence[Event]:
+        try:
+            async with asyncio.timeout(wait):
+                return await anext(self._events)
+        except TimeoutError:
+            return ()
+
+    async def _record(self, records: Sequence[Record]) -> None:
+        try:
+            await self._store.record(*records)
+        except StoreUnavailable as error:
+            log.debug("records are not kept yet", count=len(records), why=str(error))
+            self._unkept.extend(records)
+
+    async def drain(self) -> None:
+        """On a graceful stop, after the machines have stopped: keep what they said last."""
+        self._machines.publish(Contact("", connected=False, at=0))  # so that there is a batch
+        records = [*self._unkept, *await self._next(PATIENCE)]
+        kept: list[Record] = [
+            r
+            for r in records
+            if isinstance(r, Outcome | Audit)
+            or (isinstance(r, AlarmChanged) and not self._store.has(r.alarm))
+        ]
+        if kept:
+            await self._store.record(*kept)
+
+    # The broker.
+
+    async def run(self) -> NoReturn:
+        """Serve until cancelled; says good-bye then."""
+        await stay_connected("bus", self._serve)
+
+    async def _serve(self) -> None:
+        topics = self._topics
+        gone = encode_status(DriverStatus(online=False, protocol=self._protocol))
+        will = Will(topics.status(self._owner), gone, qos=1, retain=True)
+        async with connected(self._broker, self._heard, will) as connection:
+            self._connection = connection
+            try:
+                await connection.subscribe(
+                    (topics.agent, 1),
+                    (topics.definitions(self._protocol), 1),
+                    (topics.requests, 1),
+                    (topics.taken(self._owner), 0),
+                    *((topics.input(device), 0) for device in sorted(self._foreign)),
+                )
+                self._tell_status(connection)
+                CONNECTED.set(1)
+                self.connected.set()
+                await self._work(connection)
+            finally:
+                self._connection = None
+                self.connected.clear()
+                CONNECTED.set(0)
+                if connection.alive:
+                    connection.publish_soon(will.topic, will.payload, retain=True)
+
+    async def _work(self, connection: Connection) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(connection.until_lost(), name="bus connection")
+            tasks.create_task(self._send_frames(connection), name="bus samples")
+            tasks.create_task(self._handover.serve(connection), name="bus records")
+            tasks.create_task(self._requests.run(), name="bus requests")
+            tasks.create_task(self._tell_all(), name="bus greeting")
+            if self._also is not None:
+                tasks.create_task(_awaited(self._also, connection), name="bus leases")
+
+    async def _tell_all(self) -> None:
+        """What was on its way when the last connection broke may be lost."""
+        with suppress(Unreachable):  # the machines have not started yet
+            await self._machines.request(TellAll())
+
+    def _tell_status(self, connection: Connection) -> None:
+        topic = self._topics.status(self._owner)
+        connection.publish_soon(topic, encode_status(self._status), retain=True)
+
+    async def _send_frames(self, connection: Connection) -> NoReturn:
+        waiting: asyncio.Task[Sequence[Event]] | None = None
+        try:
+            while True:
+                waiting = waiting or asyncio.ensure_future(anext(self._waiting))
+                await asyncio.wait([waiting], timeout=HEARTBEAT)
+                batch: Sequence[Event] = ()
+                if waiting.done():
+                    batch, waiting = waiting.result(), None
+                self._send_frame(connection, batch)
+                await connection.drained(BACKLOG)
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+
+    def _send_frame(self, connection: Connection, batch: Sequence[Event]) -> None:
+        events = [event for event in batch if isinstance(event, Samples | Contact)]
+        self._frames += 1
+        frame = encode_frame(Frame(self.boot, self._frames, events))
+        connection.send(self._topics.samples(self._owner), frame)
+        FRAMES.labels("out").inc()
+        if self.exports:
+            for event in events:
+                if event.device in self.exports:
+                    told = encode_frame(Frame(self.boot, 0, [event]))
+                    connection.send(self._topics.input(event.device), told)
+
+    async def _answer(self, agent: str, answer: Answer) -> None:
+        connection = self._connection
+        if connection is not None:
+            await connection.publish(self._topics.replies(agent), encode_answer(answer))
+
+    # What comes.
+
+    def _heard(self, message: Message) -> None:
+        topics, topic = self._topics, message.topic
+        if self._hears(message):
+            return
+        if topic == topics.requests:
+            self._requests.heard(message.payload, retained=message.retained)
+        elif topic == topics.taken(self._owner):
+            self._handover.taken(message.payload)
+        elif topic == topics.definitions(self._protocol):
+            self._on_definitions(message.payload)
+        elif topic == topics.agent:
+            self._agent_says(message.payload)
+        else:
+            self._input(message.payload)
+
+    def _agent_says(self, payload: bytes) -> None:
+        try:
+            status = decode_agent(payload) if payload else AgentStatus(False, "", "")
+        except Malformed as error:
+            REFUSED.labels("malformed agent status").inc()
+            log.warning("the agent's status cannot be read", why=str(error))
+            return
+        if status.online:
+            self._requests.expect(status.boot)
+        self._handover.agent_is(there=status.online)
+
+    def _input(self, payload: bytes) -> None:
+        try:
+            frame = decode_frame(payload)
+        except Malformed as error:
+            REFUSED.labels("malformed input").inc()
+            log.debug("an input cannot be read", why=str(error))
+            return
+        events = [event for event in frame.events if event.device in self._foreign]
+        if events:
+            self._on_inputs(events)
+
+
+async def _awaited(serve: Serve, connection: Connection) -> None:
+    await serve(connection)
+
+
+def _nothing(message: Message) -> bool:
+    del message
+    return False
