@@ -57,7 +57,8 @@ def test_every_metric_is_in_the_reference_and_no_other() -> None:
         f"{family.name}_total" if family.type == "counter" else family.name
         for family in (*REGISTRY.collect(), *of_drivers)
     }
-    source = (ROOT / "twinbridge/cli/edge_metrics.py").read_text()
+    commands = sorted((ROOT / "twinbridge/cli").glob("*.py"))
+    source = "".join(path.read_text() for path in commands)
     collected = {
         f"{name}_total" if kind == "Counter" else name for kind, name in COLLECTED.findall(source)
     }

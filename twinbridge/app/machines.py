@@ -103,6 +103,11 @@ class Machines:
     def devices(self) -> Mapping[str, Device]:
         return self._devices
 
+    @property
+    def untried(self) -> list[str]:
+        """Endpoints whose link was not opened yet, nor failed to; from any thread."""
+        return [e for e, worker in list(self._workers.items()) if not worker.tried]
+
     def start(
         self, stored: StoredState, devices: Mapping[str, DeviceSpec], rules: Iterable[RuleInstance]
     ) -> None:

@@ -95,6 +95,11 @@ class Worker:
     def devices(self) -> Iterable[Device]:
         return self._devices.values()
 
+    @property
+    def tried(self) -> bool:
+        """Whether opening the link has succeeded or failed at least once."""
+        return self._link is not None or self._lost
+
     def serve(self, devices: Iterable[Device]) -> tuple[list[StopWrite], list[Command]]:
         """Serve these from now on; those served before keep their schedule.
 

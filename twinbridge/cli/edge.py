@@ -26,10 +26,13 @@ from twinbridge.app.supervise import supervise
 from twinbridge.cli.definitions import Definitions, TakeUp, fingerprint, load
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.cli.edge_metrics import EdgeCollector
+from twinbridge.cli.health import LoopLag, links_verdict
 from twinbridge.cli.loops import loop_thread
+from twinbridge.cli.notify import service_managed
 from twinbridge.errors import StoreUnavailable, TwinBridgeError
 from twinbridge.ports import StoredState, TwinStore
 from twinbridge.rest.app import create_app
+from twinbridge.rest.probes import Health, Verdict
 from twinbridge.rest.server import serve
 from twinbridge.rest.tokens import Tokens
 
@@ -54,6 +57,8 @@ class EdgeOptions:
     port: int
     node: str | None
     token_file: Path | None
+    stuck_after: float = 10.0
+    """Seconds without a turn of an event loop, after which the process counts as dead."""
 
 
 async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> None:
@@ -66,9 +71,10 @@ async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> N
     node = options.node or _only_node(plant)
     log.info("starting", node=node, devices=len(plant.devices), rules=len(plant.instances))
     log.info(NOT_SAFETY)
-    with _known_errors_alone():
+    lag = LoopLag(options.stuck_after)
+    with _known_errors_alone(), service_managed(lag) as manager, lag.watching("agent"):
         async with open_store(options.state_dir) as store:
-            edge = Edge(plant, store, node)
+            edge = Edge(plant, store, node, lag)
             async with (
                 edge.agent_running(),
                 # The address is taken before a machine is touched: a second edge gets no further.
@@ -76,6 +82,7 @@ async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> N
                 edge.machines_running() as take_up,
             ):
                 log.info("ready", api=address)
+                manager.tell("READY=1")
                 await _until(stop, Definitions(options, plant, seen, take_up))
     log.info("stopped")
 
@@ -98,12 +105,16 @@ def _known_errors_alone() -> Iterator[None]:
 class Edge:
     """The agent on the loop that makes it, the machines on their own; between is only the bus."""
 
-    def __init__(self, plant: Plant, store: SqliteStore, node: str) -> None:
+    def __init__(self, plant: Plant, store: SqliteStore, node: str, lag: LoopLag) -> None:
         self._plant = plant
+        self._machines: Machines | None = None
+        """Once they have their definitions."""
         self._store = store
         self._bus = MemoryBus(linger=GATHER)
         self._clock = SystemClock()
+        self.lag = lag
         self.agent = Agent(store, self._bus, node, self._clock)
+        self.service = TwinService(self.agent)
         self.metrics = EdgeCollector(store, self._bus)
 
     @asynccontextmanager
@@ -135,7 +146,7 @@ class Edge:
 
             async def work() -> None:
                 # Made in here: a stop before this task's first step leaves nothing unawaited.
-                await loop.call(_work(machines, self._stored, self._plant))
+                await loop.call(self._work(machines))
 
             task = group.create_task(work(), name="machines")
             try:
@@ -145,6 +156,22 @@ class Edge:
                 await asyncio.wait([task])
                 await _kept(loop.call(machines.drain()))
 
+    async def _work(self, machines: Machines) -> None:
+        """On the machines' loop."""
+        ready = asyncio.Event()
+        with self.lag.watching("machines"):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(machines.run(ready), name="machines")
+                await ready.wait()
+                _start(machines, self._stored, self._plant)
+                self._machines = machines
+
+    def ready(self) -> Verdict:
+        """Whether it serves, keeps what must be kept, and has tried every link."""
+        serves, view = self.service.health()
+        tried, links = links_verdict(self._machines)
+        return serves and tried, view | links | {"ready": serves and tried}
+
     async def _tell_agent(self, plant: Plant) -> None:
         problems = {p.subject: str(p) for p in plant.problems if not p.warning}
         await self.agent.set_plant(plant.devices, plant.instances, problems)
@@ -152,14 +179,6 @@ class Edge:
 
 async def _make(store: TwinStore, bus: MemoryBus, clock: SystemClock) -> Machines:
     return Machines(installed_drivers(), store, bus, clock)
-
-
-async def _work(machines: Machines, stored: StoredState, plant: Plant) -> None:
-    ready = asyncio.Event()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(machines.run(ready), name="machines")
-        await ready.wait()
-        _start(machines, stored, plant)
 
 
 def _start(machines: Machines, stored: StoredState, plant: Plant) -> None:
@@ -189,14 +208,16 @@ async def _kept(drained: Awaitable[None]) -> None:
 async def _rest(edge: Edge, options: EdgeOptions) -> AsyncIterator[str]:
     tokens = Tokens(options.token_file) if options.token_file else None
     # Drivers count in the library's own registry, which shows the process as well.
-    for part in (edge.metrics, LIBRARY_REGISTRY):
+    parts = (edge.metrics, edge.lag, LIBRARY_REGISTRY)
+    for part in parts:
         REGISTRY.register(part)
     try:
-        app = create_app(TwinService(edge.agent), tokens=tokens, metrics=REGISTRY)
+        health = Health(edge.lag.live, edge.ready)
+        app = create_app(edge.service, tokens=tokens, metrics=REGISTRY, health=health)
         async with serve(app, options.host, options.port) as address:
             yield str(address)
     finally:
-        for part in (edge.metrics, LIBRARY_REGISTRY):
+        for part in parts:
             REGISTRY.unregister(part)
 
 

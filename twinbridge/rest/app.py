@@ -12,14 +12,22 @@ from twinbridge.app.service import TwinService
 from twinbridge.rest import problems, schemas
 from twinbridge.rest.guard import VIEWER, SameOriginOnly
 from twinbridge.rest.openapi import problems as documented
-from twinbridge.rest.routes import answer, routes
+from twinbridge.rest.probes import Health, Verdict, verdict
+from twinbridge.rest.routes import routes
 from twinbridge.rest.tokens import Tokens
 
 
 def create_app(
-    service: TwinService, *, tokens: Tokens | None, metrics: CollectorRegistry
+    service: TwinService,
+    *,
+    tokens: Tokens | None,
+    metrics: CollectorRegistry,
+    health: Health | None = None,
 ) -> FastAPI:
-    """Without `tokens` whoever is on this machine may do everything, and nobody else anything."""
+    """Without `tokens` whoever is on this machine may do everything, and nobody else anything.
+
+    Without `health` the process is alive when it answers, and ready when its agent is.
+    """
     app = FastAPI(
         title="TwinBridge",
         version=__version__,
@@ -33,22 +41,31 @@ def create_app(
     problems.install(app)
     app.include_router(routes(service))
     for prefix in ("", "/api/v1"):
-        _probes(app, prefix, service, metrics)
+        _probes(app, prefix, health or Health(_answers, service.health), metrics)
     if tokens is None:
         app.add_middleware(SameOriginOnly)
     return app
 
 
-def _probes(
-    app: FastAPI,
-    prefix: str,
-    service: TwinService,
-    metrics: CollectorRegistry,
-) -> None:
-    @app.get(f"{prefix}/healthz", response_model=schemas.Health, operation_id=f"healthz{prefix}")
+def _answers() -> Verdict:
+    return True, {"status": "ok"}
+
+
+def _response(found: Verdict) -> Response:
+    status, media_type, body = verdict(found)
+    return Response(body, status, media_type=media_type)
+
+
+def _probes(app: FastAPI, prefix: str, health: Health, metrics: CollectorRegistry) -> None:
+    @app.get(
+        f"{prefix}/healthz",
+        response_model=schemas.Health,
+        responses={503: {"model": schemas.Stuck, "description": "An event loop stands."}},
+        operation_id=f"healthz{prefix}",
+    )
     async def healthz() -> Response:
-        """The process answers."""
-        return answer({"status": "ok"})
+        """Whether the process works; one that does not is better started anew."""
+        return _response(health.live())
 
     @app.get(
         f"{prefix}/readyz",
@@ -58,8 +75,7 @@ def _probes(
     )
     async def readyz() -> Response:
         """Whether it serves, and whether what must be kept can be kept."""
-        ready, view = service.health()
-        return answer(view, HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+        return _response(health.ready())
 
     @app.get(
         f"{prefix}/metrics",

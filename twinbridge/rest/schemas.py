@@ -163,6 +163,16 @@ class Health(BaseModel):
     status: Literal["ok"]
 
 
+class StuckLoop(BaseModel):
+    since: Timestamp
+    seconds: float
+
+
+class Stuck(BaseModel):
+    status: Literal["stuck"]
+    loops: dict[str, StuckLoop] = Field(description="Event loops that stand, by name.")
+
+
 class DeviceCount(BaseModel):
     total: int
     connected: int
@@ -173,6 +183,7 @@ class Ready(BaseModel):
     node: str
     store: str = Field(description="`ok`, or why what must be kept cannot be kept.")
     listening: bool
+    links: str = Field("ok", description="`ok`, or which links were not tried yet.")
     devices: DeviceCount
     alarms: int
     problems: dict[str, str] = Field(description="Resources that are refused, and why.")
