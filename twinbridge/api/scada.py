@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+import re
+from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
 from twinbridge.api.base import Model
 from twinbridge.api.broker import parse_url
@@ -28,6 +29,8 @@ _BROKER = (
     " ?passwordFile=PATH&ca=PATH&cert=PATH&key=PATH&clientId=ID."
 )
 
+_PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
+
 
 class PlainMqtt(Model):
     """Twins as JSON on MQTT topics, for any SCADA, Node-RED or Telegraf."""
@@ -37,14 +40,14 @@ class PlainMqtt(Model):
         default="twinbridge/v1/{node}",
         min_length=1,
         max_length=512,
-        pattern=r"^[^+#\x00]+$",
+        pattern=r"^[^+#\x00$/]([^+#\x00]*[^+#\x00/])?$",
         description="Where all topics begin; {node} stands for this edge node.",
     )
     device_topic: str = Field(
         default="{device}",
         min_length=1,
         max_length=512,
-        pattern=r"^[^+#\x00]*\{device\}[^+#\x00]*$",
+        pattern=r"^([^+#\x00/][^+#\x00]*)?\{device\}([^+#\x00]*[^+#\x00/])?$",
         description="A device's place under the prefix; labels by name: {site}/{line}/{device}.",
     )
     property_topics: bool = Field(
@@ -66,6 +69,23 @@ class PlainMqtt(Model):
     commands: Literal["Allow", "Refuse"] = Field(
         default="Allow", description="Whether desired/set, ack, shelve and reset are heard."
     )
+
+    @field_validator("prefix", "device_topic")
+    @classmethod
+    def _levels(cls, topic: str) -> str:
+        if any(not level for level in topic.split("/")):
+            raise ValueError("a level of the topic is empty: give text between any two slashes")
+        if set(_PLACEHOLDER.sub("", topic)) & set("{}"):
+            raise ValueError("a brace is not closed: {device} or the name of a label stands in two")
+        return topic
+
+    @field_validator("prefix")
+    @classmethod
+    def _of_the_node(cls, prefix: str) -> str:
+        for name in _PLACEHOLDER.findall(prefix):
+            if name != "node":
+                raise ValueError(f"{{{name}}} is not known here; allowed: {{node}}")
+        return prefix
 
 
 class SparkplugB(Model):
@@ -104,6 +124,11 @@ class KubeEdgeTopics(Model):
     """The device topics of KubeEdge's EventBus, for applications that know them."""
 
     broker: BrokerUrl = Field(description=_BROKER)
+    device_ids: Literal["NamespaceAndName", "Name"] = Field(
+        default="NamespaceAndName",
+        description="What a device is called in topics: `namespace/name`, as KubeEdge does since"
+        " its devices have namespaces, or the name alone, as applications for older ones expect.",
+    )
     commands: Literal["Allow", "Refuse"] = Field(
         default="Allow", description="Whether expected values are taken from twin/update."
     )
