@@ -11,7 +11,7 @@ from twinbridge.app.service import TwinService
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit
 from twinbridge.core.model import DeviceSpec
-from twinbridge.errors import StoreUnavailable
+from twinbridge.errors import StoreUnavailable, UnknownName
 from twinbridge.ports import Actor, Change, HistoryRow, TwinView
 
 
@@ -34,7 +34,10 @@ class AgentTwins:
 
     def twin(self, device: str) -> TwinView:
         spec = self._agent.device(device)
-        twin = self._agent.twin(device)
+        try:
+            twin = self._agent.twin(device)
+        except KeyError:  # new definitions are just being taken up
+            raise UnknownName(f"{device!r} has no twin yet") from None
         return TwinView(spec, twin.reported, twin.connected, twin.last_contact, twin.message)
 
     def desired(self, device: str, name: str) -> Json | None:
