@@ -18,6 +18,8 @@ from twinbridge.cli.health import LoopLag
 log = structlog.get_logger()
 
 MICROSECOND = 1_000_000
+WITHIN = 1.0
+"""Seconds that a busy service manager has to take a word."""
 
 
 class ServiceManager:
@@ -37,7 +39,7 @@ class ServiceManager:
             return
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as there:
-                there.setblocking(False)
+                there.settimeout(WITHIN)
                 there.sendto("\n".join(assignments).encode(), self._address)
         except OSError as error:
             log.warning("the service manager does not hear us", why=str(error))

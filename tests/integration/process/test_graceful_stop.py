@@ -1,0 +1,151 @@
+"""SIGTERM ends an edge soon, whatever hangs on it, and what was decided is on disk."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+from integration.faults.edge_process import Edge, edge, machines, until
+from integration.faults.line import MODEL, RUN, TEMPERATURE, bank, device, hot_rule
+
+from twinbridge_simulators.registers import Table
+
+STOP = 15.0
+"""Seconds; 5 are promised, a machine with other work to do may take longer."""
+
+OPCUA = """\
+---
+apiVersion: devices.twinbridge.io/v1alpha1
+kind: DeviceModel
+metadata: {{name: boiler}}
+spec:
+  properties:
+  - {{name: pressure, type: float, opcua: {{node: "nsu=urn:boiler;s=pressure"}}}}
+---
+apiVersion: devices.twinbridge.io/v1alpha1
+kind: Device
+metadata: {{name: silent-opcua}}
+spec:
+  modelRef: {{name: boiler}}
+  nodeName: edge-1
+  connection:
+    opcua: {{url: "opc.tcp://127.0.0.1:{port}", allowInsecure: true}}
+"""
+MQTT = """\
+---
+apiVersion: devices.twinbridge.io/v1alpha1
+kind: DeviceModel
+metadata: {{name: sensor}}
+spec:
+  properties:
+  - {{name: level, type: float, mqtt: {{topic: "level", maxAge: 5m}}}}
+---
+apiVersion: devices.twinbridge.io/v1alpha1
+kind: Device
+metadata: {{name: silent-mqtt}}
+spec:
+  modelRef: {{name: sensor}}
+  nodeName: edge-1
+  connection:
+    mqtt: {{url: "mqtt://127.0.0.1:{port}"}}
+"""
+
+
+@contextmanager
+def silence() -> Iterator[socket.socket]:
+    """A port that takes connections and bytes, and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        listener.settimeout(STOP)
+        yield listener
+
+
+def port_of(listener: socket.socket) -> int:
+    return int(listener.getsockname()[1])
+
+
+def patient(name: str, port: int) -> str:
+    """A device whose requests may take longer than a stop may."""
+    return device(name, port).replace("timeout: 150ms", "timeout: 30s")
+
+
+def stop(running: Edge) -> None:
+    """The end comes, and is a good one."""
+    begun = time.monotonic()
+    running.process.terminate()
+    assert running.process.wait(STOP) == 0, running.log
+    assert "Traceback" not in running.log, running.log
+    assert "not everything could be kept" not in running.log, running.log
+    print(f"stopped in {time.monotonic() - begun:.2f} s")
+
+
+def test_silent_machines_of_every_protocol_hold_no_stop(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(silence()) for _ in range(12)]
+        ports = [port_of(listener) for listener in silent]
+        text = MODEL + OPCUA.format(port=ports[0]) + MQTT.format(port=ports[1])
+        text += "".join(patient(f"m{n}", port) for n, port in enumerate(ports[2:]))
+        (tmp_path / "plant.yaml").write_text(text)
+        running = stack.enter_context(edge(tmp_path / "plant.yaml", tmp_path / "state"))
+        for listener in silent:
+            asking, _ = listener.accept()
+            stack.enter_context(asking).settimeout(STOP)
+            assert asking.recv(1), "it has asked, and waits"
+        running.ready(connected=0)
+        stop(running)
+
+
+def hanging_clients(running: Edge, stack: ExitStack) -> None:
+    """A stream that is never read, a head that never ends, a body that never comes."""
+    where = "Host: 127.0.0.1\r\n"
+    form = "Content-Type: application/json\r\nContent-Length: 1000\r\n"
+    said = (
+        f"GET /api/v1/events HTTP/1.1\r\n{where}\r\n",
+        f"GET /api/v1/devices HTTP/1.1\r\n{where}",
+        f"PATCH /api/v1/devices/a/desired HTTP/1.1\r\n{where}{form}\r\n{{",
+        "",
+    )
+    for text in said:
+        client = socket.socket()
+        stack.enter_context(client).setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.settimeout(STOP)
+        client.connect(("127.0.0.1", running.port))
+        client.sendall(text.encode())
+        if "events" in text:
+            assert client.recv(12) == b"HTTP/1.1 200"
+
+
+def trip_on_disk(state: Path) -> bool:
+    """Whether the latch and the audit record of the trip are there, as another process sees it."""
+    with closing(sqlite3.connect(f"file:{state / 'state.db'}?mode=ro", uri=True)) as db:
+        alarms = [json.loads(body) for (body,) in db.execute("SELECT body FROM alarm")]
+        trips = db.execute("SELECT count(*) FROM audit WHERE kind = 'trip'").fetchone()[0]
+    return any(alarm["latched"] for alarm in alarms) and bool(trips)
+
+
+def test_under_load_with_clients_that_hang_it_stops_and_keeps_the_latch(tmp_path: Path) -> None:
+    units = {unit: bank(unit) for unit in range(1, 41)}
+    with ExitStack() as stack:
+        plc = stack.enter_context(machines(units))
+        text = MODEL + device("a", plc.port) + hot_rule("a")
+        text += "".join(device(f"d{unit}", plc.port, unit, "20ms") for unit in range(2, 41))
+        (tmp_path / "plant.yaml").write_text(text)
+        running = stack.enter_context(edge(tmp_path / "plant.yaml", tmp_path / "state"))
+        running.ready(connected=40)
+        hanging_clients(running, stack)
+        units[1].put(Table.HOLDING, TEMPERATURE, 90)
+        until(lambda: units[1].get(Table.COIL, RUN) == (0,), "stopped")
+        stop(running)  # at once: what the trip has to keep may still be on its way
+    assert trip_on_disk(tmp_path / "state")
+
+
+def test_a_stop_before_it_serves_is_a_good_end_too(tmp_path: Path) -> None:
+    with silence() as listener:
+        (tmp_path / "plant.yaml").write_text(MODEL + patient("a", port_of(listener)))
+        with edge(tmp_path / "plant.yaml", tmp_path / "state") as running:
+            until(lambda: "starting" in running.log, "the start")
+            stop(running)
