@@ -18,13 +18,9 @@ from twinbridge.adapters.scada_mqtt.service import OFFLINE, Service
 from twinbridge.adapters.scada_mqtt.topics import Topics
 from twinbridge.api.broker import Will, parse_url
 from twinbridge.api.scada import PlainMqtt
-from twinbridge.core.model import SECOND
 from twinbridge.mqtt.connection import Message, connected, stay_connected
 from twinbridge.mqtt.session import SILENCES
 from twinbridge.ports import Face, Twins
-
-MOMENT = SECOND
-"""Whoever starts needs so long to reach a broker that is there, ns: no outage."""
 
 
 class PlainFace(Face):
@@ -80,8 +76,7 @@ class PlainFace(Face):
     @contextmanager
     def _serving(self, service: Service) -> Iterator[None]:
         began = self._twins.now()
-        if began - self._shown_until > MOMENT:
-            self._outages.add(Outage(self._shown_until, began))
+        self._outages.add(Outage(self._shown_until, began))
         self._service = service
         self._desk.open(service.outlet, lambda: service.shown.layout)
         try:
