@@ -21,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from twinbridge.adapters.scada_kubeedge import KubeEdgeFace
 from twinbridge.api.scada import KubeEdgeTopics
+from twinbridge.app.agent import Agent
 from twinbridge.app.faces import AgentTwins
 from twinbridge.core.model import DeviceSpec
 from twinbridge.testing.fakes import FakeDisk
@@ -39,12 +40,13 @@ class Heard(NamedTuple):
 class Application:
     """A client of EventBus on the edge's broker: an ordinary threaded one."""
 
-    def __init__(self, port: int, *topics: str) -> None:
+    def __init__(self, port: int, *topics: str, session: str = "") -> None:
+        """`session` names one that the broker keeps for it while it is away."""
         self.heard: list[Heard] = []
         self._port = port
         self._topics = topics
         self._subscribed = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client = Client(CallbackAPIVersion.VERSION2, session, clean_session=not session)
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_connect = lambda *_: self._subscribe()
@@ -110,7 +112,7 @@ class Application:
 
 @dataclass
 class Site:
-    """An edge with its face."""
+    """An edge with its face, and what the face sees of it."""
 
     edge: Edge
     face: KubeEdgeFace
@@ -122,11 +124,12 @@ async def running_face(
     url: str,
     *devices: DeviceSpec,
     disk: FakeDisk | None = None,
+    seen_by: Callable[[Agent], AgentTwins] = AgentTwins,
     **options: object,
 ) -> AsyncIterator[Site]:
     """Returns once the broker is there."""
     async with running_agent(*(devices or (device(),)), disk=disk) as edge:
-        twins = AgentTwins(edge.agent)
+        twins = seen_by(edge.agent)
         settings = KubeEdgeTopics.model_validate({"broker": url, **options})
         face = KubeEdgeFace(settings, twins)
         async with asyncio.TaskGroup() as tasks:
