@@ -25,10 +25,13 @@ class Ends:
     """A Bus that is two processes' worth: what is published goes over the broker."""
 
     driver: DriverSide
+    kept: DriverStore
     agent: AgentSide
+    taken: AgentStore
 
     def __init__(self, machines: MemoryBus) -> None:
         self.machines = machines
+        self.newest: dict[str, Samples] = {}
         self.lost: list[tuple[list[str], str]] = []
         self.served: list[list[str]] = []
         self.problems: dict[str, dict[str, str]] = {}
@@ -36,6 +39,8 @@ class Ends:
         self.definitions: list[bytes] = []
 
     def publish(self, event: Event) -> None:
+        if isinstance(event, Samples):
+            self.newest[event.device] = event
         self.machines.publish(event)
 
     def subscribe(self) -> Subscription:
@@ -46,7 +51,10 @@ class Ends:
 
     def serve(self, handler: Callable[[Request], Awaitable[None]]) -> None:
         async def handle(request: Request) -> None:
-            if not isinstance(request, TellAll):  # the bus itself asks for that
+            if isinstance(request, TellAll):  # the bus itself asks for that
+                for event in self.newest.values():
+                    self.machines.publish(event)
+            else:
                 await handler(request)
 
         self.machines.serve(handle)
@@ -68,34 +76,35 @@ def _marker() -> Samples:
 
 
 @asynccontextmanager
-async def both_ends(
-    folder: Path,
-    url: str,
-    *,
-    agent_url: str = "",
-    queue_limit: int = 10_000,
-    protocol: str = "modbus",
-) -> AsyncIterator[Ends]:
-    """Connected, with stores of their own below `folder`; opened again it goes on from them."""
-    topics, machines = Topics(NODE), MemoryBus(queue_limit=queue_limit)
-    ends = Ends(machines)
-    async with (
-        open_store_of(DriverStore, folder / "driver") as kept,
-        open_store_of(AgentStore, folder / "agent") as taken,
-    ):
-        ends.driver = driver = DriverSide(
+async def driver_end(
+    folder: Path, url: str, ends: Ends, *, protocol: str = "modbus"
+) -> AsyncIterator[DriverSide]:
+    """A driver pod's end with its store in `folder`; closed without a drain, as a crash is."""
+    async with open_store_of(DriverStore, folder) as kept:
+        driver = DriverSide(
             parse_url(url),
-            topics,
+            Topics(NODE),
             protocol,
             await kept.identity(),
             kept,
-            machines,
+            ends.machines,
             on_definitions=ends.definitions.append,
             on_inputs=ends.inputs.extend,
         )
-        ends.agent = agent = AgentSide(
-            parse_url(agent_url or url),
-            topics,
+        ends.driver, ends.kept = driver, kept
+        async with running(driver.keep(), driver.run()):
+            yield driver
+
+
+@asynccontextmanager
+async def agent_end(
+    folder: Path, url: str, ends: Ends, *, queue_limit: int = 10_000
+) -> AsyncIterator[AgentSide]:
+    """An agent pod's end with its store in `folder`."""
+    async with open_store_of(AgentStore, folder) as taken:
+        agent = AgentSide(
+            parse_url(url),
+            Topics(NODE),
             await taken.identity(),
             taken,
             queue_limit=queue_limit,
@@ -104,11 +113,26 @@ async def both_ends(
             on_served=lambda devices: ends.served.append(list(devices)),
             on_problems=lambda owner, found: ends.problems.update({owner: dict(found)}),
         )
-        async with running(driver.keep(), driver.run(), agent.run()):
-            await asyncio.wait_for(driver.connected.wait(), 10)
-            await asyncio.wait_for(agent.connected.wait(), 10)
-            await asyncio.wait_for(_greeted(agent), 10)
-            yield ends
+        ends.agent, ends.taken = agent, taken
+        async with running(agent.run()):
+            yield agent
+
+
+@asynccontextmanager
+async def both_ends(
+    folder: Path, url: str, *, agent_url: str = "", queue_limit: int = 10_000
+) -> AsyncIterator[Ends]:
+    """Connected, with stores of their own below `folder`; opened again it goes on from them."""
+    ends = Ends(MemoryBus(queue_limit=queue_limit))
+    ends.serve(_nothing)
+    async with (
+        driver_end(folder / "driver", url, ends) as driver,
+        agent_end(folder / "agent", agent_url or url, ends, queue_limit=queue_limit) as agent,
+    ):
+        await asyncio.wait_for(driver.connected.wait(), 10)
+        await asyncio.wait_for(agent.connected.wait(), 10)
+        await greeted(agent)
+        yield ends
 
 
 @asynccontextmanager
@@ -125,6 +149,17 @@ async def running(*works: Awaitable[object]) -> AsyncIterator[None]:
         raise failed[0]
 
 
-async def _greeted(agent: AgentSide) -> None:
-    while not any(not owner.lost for owner in agent.owners.values()):  # noqa: ASYNC110 - it tells nobody
-        await asyncio.sleep(0.01)
+async def _nothing(request: Request) -> None:
+    del request
+
+
+async def until(true: Callable[[], object], seconds: float = 20) -> None:
+    """Poll until it is so. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not true():  # noqa: ASYNC110 - what is looked at tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def greeted(agent: AgentSide) -> None:
+    """Until the agent has heard a driver."""
+    await until(lambda: any(not owner.lost for owner in agent.owners.values()))

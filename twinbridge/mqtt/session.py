@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _PROCESS = uuid.uuid4().hex
 _ID_DIGITS = 12
+_OWN = "twinbridge"
 _VERSIONS = {"3.1.1": MQTTProtocolVersion.MQTTv311, "5": MQTTProtocolVersion.MQTTv5}
 SILENCES = 1.5
 """A broker that was silent for so many keep-alives is lost (MQTT 3.1.1, 3.1.2.10)."""
@@ -98,7 +99,7 @@ class _Paho(Client):
 def client_id(endpoint: str) -> str:
     """One of this process and endpoint, of letters and digits that every broker takes."""
     digest = hashlib.sha256(f"{_PROCESS} {endpoint}".encode()).hexdigest()
-    return f"twinbridge{digest[:_ID_DIGITS]}"
+    return f"{_OWN}{digest[:_ID_DIGITS]}"
 
 
 class Session:
@@ -276,7 +277,8 @@ class Session:
     def _rival(self) -> str:
         """A broker ends the older of two sessions with one client id, mostly without a word."""
         name = self._broker.client_id
-        return f" (does another client use the client id {name}?)" if name else ""
+        ours = not name or name.startswith(_OWN)
+        return "" if ours else f" (does another client use the client id {name}?)"
 
     def _read_on(self) -> None:
         if not self._why:

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from twinbridge.api.broker import Broker, Tls
@@ -91,9 +92,14 @@ class BufferedSocket:
         self._on_close = call
 
     def close(self) -> None:
+        """What has gathered goes out before, as far as the system takes it: a good-bye may be
+        part of it, and the client library closes right after that.
+        """
         call, self._on_close = self._on_close, None
         if call is not None:
             call()
+        with suppress(OSError):
+            self.flush()
         self._socket.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import NoReturn
@@ -45,6 +45,7 @@ ANSWER_WITHIN = 5.0
 ASK_AGAIN = 1.0
 TELL_AGAIN = 1.0
 """Seconds between two questions to a driver for everything it knows."""
+ASSERT_AGAIN = 1.0
 HANDOVERS = 1000
 """Messages with records that wait for the disk; a driver has one on its way."""
 
@@ -78,7 +79,7 @@ class AgentSide(AgentBus):
 
     `knows` says whether a device is defined. `on_lost(devices, why)`: nothing more is heard of
     them; `on_served(devices)`: a driver, or a new start of it, serves them now; `on_problems`:
-    why resources do not run there.
+    why resources do not run there; `on_mode`: the drivers have taken a rule's mode.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class AgentSide(AgentBus):
         on_lost: Callable[[Iterable[str], str], None],
         on_served: Callable[[Iterable[str]], None],
         on_problems: Callable[[str, Mapping[str, str]], None],
+        on_mode: Callable[[SetMode], Awaitable[None]] | None = None,
     ) -> None:
         self.owners: dict[str, Owner] = {}
         self.connected = asyncio.Event()
@@ -108,6 +110,7 @@ class AgentSide(AgentBus):
         self._on_lost = on_lost
         self._on_served = on_served
         self._on_problems = on_problems
+        self._on_mode = on_mode
         self._inner = MemoryBus(queue_limit=queue_limit)
         self._numbers = count(1)
         self._open: dict[int, _Open] = {}
@@ -117,6 +120,9 @@ class AgentSide(AgentBus):
         self._told: dict[str, int] = {}
         """By driver: up to which record was told while the disk did not take it."""
         self._connection: Connection | None = None
+        self._assert_at = 0.0
+        there = AgentStatus(True, self._agent, self._boot, self._version)
+        self._there = encode_agent(there)
 
     # For the agent.
 
@@ -147,6 +153,8 @@ class AgentSide(AgentBus):
             ) from None
         finally:
             del self._open[asked.number]
+        if isinstance(request, SetMode) and self._on_mode is not None:
+            await self._on_mode(request)
 
     async def _ask(self, asked: Asked, result: asyncio.Future[None]) -> None:
         """Until there is an answer: what a lost connection took with it is asked again."""
@@ -187,9 +195,9 @@ class AgentSide(AgentBus):
                     (topics.samples("+"), 0),
                     (topics.records("+"), 1),
                     (topics.replies(self._agent), 1),
+                    (topics.agent, 1),
                 )
-                there = AgentStatus(True, self._agent, self._boot, self._version)
-                await connection.publish(topics.agent, encode_agent(there), retain=True)
+                await connection.publish(topics.agent, self._there, retain=True)
                 self._publish_definitions(connection, self._portions)
                 for owner in self.owners.values():
                     owner.frame = 0  # frames have passed unheard
@@ -221,9 +229,22 @@ class AgentSide(AgentBus):
                     self._take_status(owner, message.payload)
                 case "replies":
                     self._take_answer(decode_answer(message.payload))
+                case "agent":
+                    self._hear_rival(message)
         except Malformed as error:
             REFUSED.labels(f"malformed {kind}").inc()
             log.debug("a message on the bus is refused", topic=message.topic, why=str(error))
+
+    def _hear_rival(self, message: Message) -> None:
+        """Drivers must know which agent is theirs: say it again when somebody says otherwise."""
+        now = asyncio.get_running_loop().time()
+        if message.retained or message.payload == self._there or now < self._assert_at:
+            return
+        self._assert_at = now + ASSERT_AGAIN
+        log.error("another agent speaks for this node", said=message.payload[:200])
+        REFUSED.labels("another agent").inc()
+        if self._connection is not None and self._connection.alive:
+            self._connection.publish_soon(self._topics.agent, self._there, retain=True)
 
     def _take_frame(self, name: str, payload: bytes) -> None:
         frame = decode_frame(payload)

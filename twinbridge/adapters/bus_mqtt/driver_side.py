@@ -48,6 +48,8 @@ PATIENCE = 1.0
 BACKLOG = 262_144
 """Bytes that may wait for the broker; beyond them samples are coalesced."""
 UNKEPT_LIMIT = 10_000
+FAREWELL = 1.0
+"""Seconds that a good-bye may take."""
 
 Serve = Callable[[Connection], Awaitable[None]]
 
@@ -94,10 +96,12 @@ class DriverSide:
         self._frames = 0
         self._connection: Connection | None = None
         self._also: Serve | None = None
+        self._release: Serve | None = None
         self._hears: Callable[[Message], bool] = _nothing
 
-    def serve_also(self, serve: Serve, hears: Callable[[Message], bool]) -> None:
-        self._also, self._hears = serve, hears
+    def serve_also(self, serve: Serve, hears: Callable[[Message], bool], release: Serve) -> None:
+        """`release` comes last, on a graceful stop."""
+        self._also, self._hears, self._release = serve, hears, release
 
     def tell_status(self, status: DriverStatus) -> None:
         """Say it now, and after each connect."""
@@ -189,7 +193,15 @@ class DriverSide:
                 self.connected.clear()
                 CONNECTED.set(0)
                 if connection.alive:
-                    connection.publish_soon(will.topic, will.payload, retain=True)
+                    await self._say_goodbye(connection, will)
+
+    async def _say_goodbye(self, connection: Connection, will: Will) -> None:
+        """Only on a graceful stop: an outage needs no words."""
+        with suppress(Unreachable, TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await connection.publish(will.topic, will.payload, retain=True)
+                if self._release is not None:
+                    await self._release(connection)
 
     async def _work(self, connection: Connection) -> None:
         async with asyncio.TaskGroup() as tasks:

@@ -38,6 +38,9 @@ _QUALITIES: Final = tuple(Quality)
 _REASONS: Final = tuple(Reason)
 _QUALITY: Final = {quality: number for number, quality in enumerate(_QUALITIES)}
 _REASON: Final = {reason: number for number, reason in enumerate(_REASONS)}
+_UNFIT: Final = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError
+)  # fmt: skip
 _REQUESTS: Final[dict[str, type[Request]]] = {
     "desire": Desire,
     "reset": ResetTrip,
@@ -339,5 +342,5 @@ def _decoded(payload: bytes, read: Callable[[list[object]], T]) -> T:
         return read(loads(payload))
     except Malformed:
         raise
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except _UNFIT as error:
         raise Malformed(f"{type(error).__name__}: {error}") from error

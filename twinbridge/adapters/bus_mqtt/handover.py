@@ -22,6 +22,8 @@ AT_ONCE = 200
 _HEAD = 32
 PATIENCE = 2.0
 """Seconds without a word of the agent after which records are sent again."""
+TRY_EVERY = 10.0
+"""The same while it does not say that it is there."""
 
 
 class Handover:
@@ -35,6 +37,7 @@ class Handover:
         self._forgotten = 0
         self._sent = 0
         self._agent_there = False
+        self._try_at = 0.0
         self._bell = asyncio.Event()
         store.on_record = self._ring_from_anywhere
 
@@ -60,7 +63,10 @@ class Handover:
                 log.debug("records cannot be read", why=str(error))
                 batch = ()
             WAITING.set(len(batch))
-            if batch and self._agent_there:
+            # The agent's word that it is there may be lost: now and then it is tried all the same.
+            now = self._loop.time()
+            if batch and (self._agent_there or now >= self._try_at):
+                self._try_at = now + TRY_EVERY
                 await self._send(connection, _fitting(batch))
             await self._ring(PATIENCE if batch else None)
 
@@ -74,7 +80,7 @@ class Handover:
         RECORDS.labels("out").inc(len(batch))
         loop = asyncio.get_running_loop()
         until = loop.time() + PATIENCE
-        while self._taken < last and loop.time() < until and self._agent_there:
+        while self._taken < last and loop.time() < until:
             self._bell.clear()
             await self._ring(until - loop.time())
         self._bell.set()
