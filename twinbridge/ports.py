@@ -371,7 +371,8 @@ class Twins(Protocol):
 class Face(Protocol):
     """Shows twins to SCADA, and takes what it asks. One that fails or hangs is alone with it."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     @property
     def connected(self) -> bool:
