@@ -111,12 +111,13 @@ class Agent:
         for instance in rules:
             self.rules.setdefault(instance.rule, []).append(instance)
         self._history.set_devices(self.devices.values())
+        for spec in self.devices.values():
+            self._fit(spec)  # before anything waits: whoever sees the device finds its twin
         gone = sorted(old.keys() - self.devices.keys())
         for name in gone:
             await self._forget(name)
         changed = []
         for name, spec in self.devices.items():
-            self._fit(spec)
             if name not in old or old[name].digest != spec.digest or not spec.digest:
                 changed.append(name)
                 await self.desired.resume(spec)

@@ -97,7 +97,7 @@ def test_a_retained_request_is_dropped_and_journalled(broker: Mosquitto) -> None
                 app.send(f"{PUMP}/twin/update", twin, retain=True)
                 app.ask(f"{PUMP}/twin/get", "look")
                 await app.answer(f"{PUMP}/twin/get", "look")
-                await until(lambda: any(a.kind == "requests.refused" for a in disk.audit))
+                await until(lambda: any(a.kind == "kubeedge.refused" for a in disk.audit))
                 assert site.twins.desired("pump-1", "speed") is None
         assert DROPPED.labels("retained")._value.get() - before == 2
         assert app.on(f"{PUMP}/twin/update/result") == []
@@ -141,7 +141,7 @@ def test_a_flood_of_garbage_is_counted_and_stops_nothing(broker: Mosquitto) -> N
 
                 await until(answered)
         assert total(DROPPED) > before[1]
-        assert len([a for a in disk.audit if a.kind == "requests.refused"]) <= 2
+        assert len([a for a in disk.audit if a.kind == "kubeedge.refused"]) <= 2
         assert len([a for a in disk.audit if a.kind == "desired.refused"]) <= 200
 
     def handled(before: tuple[float, float]) -> float:

@@ -3,7 +3,10 @@ from dataclasses import replace
 
 import pytest
 from agent_rig import device, good, running_agent, trip_alarm, until
+from typing_extensions import override
 
+from twinbridge.adapters.bus_memory import MemoryBus
+from twinbridge.app.agent import Agent
 from twinbridge.core.alarm import TripState
 from twinbridge.core.messages import DesiredState, Outcome, Samples
 from twinbridge.core.model import SECOND, DesiredSpec, Quality, Reason, Value
@@ -19,7 +22,7 @@ from twinbridge.errors import (
     Unreachable,
 )
 from twinbridge.ports import Actor
-from twinbridge.testing.fakes import FakeDisk
+from twinbridge.testing.fakes import FakeDisk, FakeStore
 
 ALICE = Actor("alice", "rest", "127.0.0.1")
 
@@ -40,6 +43,26 @@ def test_what_is_reported_becomes_the_twin_and_goes_to_disk_and_history() -> Non
             ]
 
     asyncio.run(story())
+
+
+def test_a_device_has_its_twin_as_soon_as_it_is_listed() -> None:
+    class SlowToForget(FakeStore):
+        """Lets others look while the old device is forgotten."""
+
+        @override
+        async def forget_desired(self, device: str) -> None:
+            found.extend(agent.twin(name).message for name in agent.devices)
+            await super().forget_desired(device)
+
+    async def story() -> None:
+        await agent.set_plant({"pump-1": device()}, ())
+        await agent.desire("pump-1", wish("speed", 900), ALICE)
+        await agent.set_plant({"pump-2": device("pump-2")}, ())
+
+    found: list[str] = []
+    agent = Agent(SlowToForget(), MemoryBus(), "edge-1")
+    asyncio.run(story())
+    assert found == ["not contacted yet"]
 
 
 def test_history_leaves_out_what_stays_within_the_deadband() -> None:

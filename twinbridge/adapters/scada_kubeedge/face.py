@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from twinbridge.adapters.scada_kubeedge.answers import Answers
@@ -15,6 +16,9 @@ from twinbridge.api.broker import parse_url
 from twinbridge.api.scada import KubeEdgeTopics
 from twinbridge.mqtt.connection import connected, stay_connected
 from twinbridge.ports import Actor, Twins
+
+GOOD_BYE = 0.5
+"""Seconds that the last record of the journal may take on a stop."""
 
 
 class KubeEdgeFace:
@@ -50,10 +54,15 @@ class KubeEdgeFace:
 
         A lost broker ends no request that is being answered: what is half accepted is finished.
         """
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._journal.run(), name="kubeedge journal")
-            tasks.create_task(self._answers.run(), name="kubeedge answers")
-            tasks.create_task(stay_connected(self.name, self._serve), name="kubeedge")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._journal.run(), name="kubeedge journal")
+                tasks.create_task(self._answers.run(), name="kubeedge answers")
+                tasks.create_task(stay_connected(self.name, self._serve), name="kubeedge")
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GOOD_BYE):
+                    await self._journal.write()
 
     async def _serve(self) -> None:
         async with connected(self._broker, self._inbox.take) as connection:

@@ -33,7 +33,12 @@ class Journal:
         while True:
             await self._bell.wait()
             self._bell.clear()
-            counted, self._counted = self._counted, Counter()
-            detail = {"refused": dict(counted), "last": self._last}
-            await self._twins.audit("requests.refused", self._twins.node, self._actor, detail)
+            await self.write()
             await asyncio.sleep(self._period)
+
+    async def write(self) -> None:
+        """What was noted since the last record, if anything."""
+        counted, self._counted = self._counted, Counter()
+        if counted:
+            detail = {"refused": dict(counted), "last": self._last}
+            await self._twins.audit("kubeedge.refused", self._twins.node, self._actor, detail)
