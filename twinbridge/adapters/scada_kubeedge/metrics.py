@@ -19,5 +19,6 @@ DROPPED = Counter(
     "twinbridge_scada_kubeedge_dropped_requests", "Requests let go unanswered.", ["reason"]
 )
 UNSENT = Counter(
-    "twinbridge_scada_kubeedge_unsent_messages", "Messages that the broker was not there to take."
+    "twinbridge_scada_kubeedge_unsent_messages",
+    "Messages that the broker was not there to take, or has refused.",
 )
