@@ -40,13 +40,18 @@ class Heard(NamedTuple):
 class Application:
     """A client of EventBus on the edge's broker: an ordinary threaded one."""
 
-    def __init__(self, port: int, *topics: str, session: str = "") -> None:
-        """`session` names one that the broker keeps for it while it is away."""
+    def __init__(self, port: int, *topics: str, session: str = "", user: str = "") -> None:
+        """`session` names one that the broker keeps for it while it is away.
+
+        `user` has the password `secret`.
+        """
         self.heard: list[Heard] = []
         self._port = port
         self._topics = topics
         self._subscribed = threading.Event()
         self._client = Client(CallbackAPIVersion.VERSION2, session, clean_session=not session)
+        if user:
+            self._client.username_pw_set(user, "secret")
         self._client.on_message = self._on_message
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.on_connect = lambda *_: self._subscribe()
