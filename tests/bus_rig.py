@@ -32,6 +32,8 @@ class Ends:
     def __init__(self, machines: MemoryBus) -> None:
         self.machines = machines
         self.newest: dict[str, Samples] = {}
+        self.tells_again = False
+        """Whether it answers TellAll, as machines do."""
         self.lost: list[tuple[list[str], str]] = []
         self.served: list[list[str]] = []
         self.problems: dict[str, dict[str, str]] = {}
@@ -52,7 +54,7 @@ class Ends:
     def serve(self, handler: Callable[[Request], Awaitable[None]]) -> None:
         async def handle(request: Request) -> None:
             if isinstance(request, TellAll):  # the bus itself asks for that
-                for event in self.newest.values():
+                for event in self.newest.values() if self.tells_again else ():
                     self.machines.publish(event)
             else:
                 await handler(request)

@@ -72,6 +72,11 @@ class DriverStore(SqliteStore):
         """Keep what was told without being kept. Raises StoreUnavailable."""
         outcomes = [record for record in records if isinstance(record, Outcome)]
         await self._keep(_save_outcomes(outcomes), _nothing, records)
+        self._told |= {r.alarm.id: r.alarm for r in records if isinstance(r, AlarmChanged)}
+
+    def forget_told(self) -> None:
+        """Another agent listens now: it knows none of the alarms that stand."""
+        self._told.clear()
 
     async def records(self, after: int, limit: int) -> Sequence[KeptRecord]:
         """What the agent does not have, the oldest first. Raises StoreUnavailable."""

@@ -7,6 +7,7 @@ to a machine itself.
 from __future__ import annotations
 
 import asyncio
+from collections import ChainMap
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ from twinbridge.app.desired import DesiredTwins
 from twinbridge.app.dispatch import Dispatch
 from twinbridge.app.events import EventLog
 from twinbridge.app.history import HistoryRecorder
+from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import (
     Acknowledge,
     AlarmChanged,
@@ -34,6 +36,7 @@ from twinbridge.core.messages import (
 )
 from twinbridge.core.model import NOT_READ, DesiredSpec, DeviceSpec, Quality, Reason, Sample
 from twinbridge.core.rule import Mode, RuleInstance
+from twinbridge.core.twin import lose
 from twinbridge.errors import StoreUnavailable, UnknownName
 from twinbridge.ports import Actor, AgentBus, DefinitionsChanged, StoredState, TwinStore
 
@@ -57,7 +60,12 @@ class Agent:
     """
 
     def __init__(
-        self, store: TwinStore, bus: AgentBus, node: str, clock: Clock | None = None
+        self,
+        store: TwinStore,
+        bus: AgentBus,
+        node: str,
+        clock: Clock | None = None,
+        epoch: str = "",
     ) -> None:
         self.node = node
         self.store = store
@@ -66,7 +74,8 @@ class Agent:
         self.alarms = AlarmTable()
         self.devices: dict[str, DeviceSpec] = {}
         self.rules: dict[str, list[RuleInstance]] = {}
-        self.problems: dict[str, str] = {}
+        self._own_problems: dict[str, str] = {}
+        self._told_problems: dict[str, Mapping[str, str]] = {}
         self.started = asyncio.Event()
         """Set once the agent listens to the bus."""
         self._bus = bus
@@ -76,7 +85,7 @@ class Agent:
         self._restored = False
         self._dispatch = Dispatch(bus, self._refused)
         self.desired = DesiredTwins(
-            store, self.clock, self.alarms, self.events, self._dispatch.send
+            store, self.clock, self.alarms, self.events, self._dispatch.send, epoch
         )
         self._history = HistoryRecorder(store, self.clock)
 
@@ -106,7 +115,7 @@ class Agent:
         if not self._restored:
             await self.restore(await self.store.load())
         old, self.devices = self.devices, dict(sorted(devices.items()))
-        self.problems = dict(problems or {})
+        self._own_problems = dict(problems or {})
         self.rules = {}
         for instance in rules:
             self.rules.setdefault(instance.rule, []).append(instance)
@@ -167,14 +176,18 @@ class Agent:
                 case Contact():
                     self._take_contact(event)
                 case AlarmChanged(alarm):
-                    self.alarms.put(alarm)
-                    self.events.append(alarm)
-                    if alarm.tripped:
-                        self.desired.hold(alarm)
+                    self._take_alarm(alarm)
                 case Outcome():
                     self.desired.settle(event)
                 case Audit():
                     pass  # its writer has put it on disk already
+
+    def _take_alarm(self, alarm: Alarm) -> None:
+        """One that is told again as it was is no news."""
+        if self.alarms.put(alarm):
+            self.events.append(alarm)
+            if alarm.tripped:
+                self.desired.hold(alarm)
 
     def _take_samples(self, event: Samples) -> None:
         device, samples = event
@@ -200,6 +213,39 @@ class Agent:
 
     def _refused(self, desire: Desire, state: DesiredState, message: str) -> None:
         self.desired.refused(desire, state, message)
+
+    # Drivers in processes of their own.
+
+    def lose(self, devices: Iterable[str], message: str) -> None:
+        """Nothing is heard of these any more: their values are bad, with their last times."""
+        at = self.clock.wall()
+        for name in devices:
+            twin = self._twins.get(name)
+            if twin is None or name not in self.devices:
+                continue
+            self._take_contact(Contact(name, connected=False, at=at, message=message))
+            lost = tuple(
+                (prop, lose(sample, Reason.COMM_LOST, sample.seq, message))
+                for prop, sample in twin.reported.items()
+                if sample.quality is not Quality.BAD
+            )
+            if lost:
+                self._take_samples(Samples(name, lost))
+
+    def resend(self, devices: Iterable[str]) -> None:
+        """A driver serves these from now on, and may know nothing: send it what is desired."""
+        for name in devices:
+            if name in self.devices:
+                self.desired.resend(self.devices[name])
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """By resource, what is wrong with it: here, or where it is to run."""
+        return ChainMap(self._own_problems, *map(dict, self._told_problems.values()))
+
+    def note_problems(self, source: str, problems: Mapping[str, str]) -> None:
+        """What that driver says of resources, in place of what it said before."""
+        self._told_problems[source] = problems
 
     # What people ask.
 

@@ -19,18 +19,22 @@ class AlarmTable:
         self._ended: OrderedDict[str, Alarm] = OrderedDict()
         self._tripped: dict[str, Alarm] = {}
 
-    def put(self, alarm: Alarm) -> None:
+    def put(self, alarm: Alarm) -> bool:
+        """False when it was known just so."""
+        if alarm in (self._standing.get(alarm.id), self._ended.get(alarm.id)):
+            return False
         self._tripped.pop(alarm.id, None)
         if alarm.over:
             self._standing.pop(alarm.id, None)
             self._ended[alarm.id] = alarm
             if len(self._ended) > ENDED_KEPT:
                 self._ended.popitem(last=False)
-            return
+            return True
         self._ended.pop(alarm.id, None)
         self._standing[alarm.id] = alarm
         if alarm.tripped:
             self._tripped[alarm.id] = alarm
+        return True
 
     def listed(self, *, ended: bool = False) -> list[Alarm]:
         """Those that stand, the newest first; with `ended` also the last ones that are over."""

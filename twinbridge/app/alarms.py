@@ -85,6 +85,11 @@ class AlarmDesk:
             if alarm.tripped:
                 self._resume(alarm)
 
+    def tell_all(self) -> None:
+        """Every alarm that stands, as it stands."""
+        for alarm in self._alarms.values():
+            self._journal.tell(alarm)
+
     def rebind(self) -> None:
         """After a reload: trips hold the devices as they are now defined."""
         for key, trip in list(self._trips.items()):

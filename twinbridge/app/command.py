@@ -110,6 +110,12 @@ class Command:
         self.done = True
         desire = self.desire
         outcome = Outcome(
-            desire.device, desire.property, desire.version, state, message, clock.wall()
+            desire.device,
+            desire.property,
+            desire.version,
+            state,
+            message,
+            clock.wall(),
+            desire.epoch,
         )
         self.answer(self, outcome, self.before)

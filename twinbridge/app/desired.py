@@ -62,12 +62,14 @@ class DesiredTwins:
         alarms: AlarmTable,
         events: EventLog,
         send: Callable[[Desire], None],
+        epoch: str = "",
     ) -> None:
         self._store = store
         self._clock = clock
         self._alarms = alarms
         self._events = events
         self._send = send
+        self._epoch = epoch
         self._entries: defaultdict[str, dict[str, StoredDesired]] = defaultdict(dict)
         self._versions: defaultdict[str, int] = defaultdict(int)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -168,10 +170,10 @@ class DesiredTwins:
                 left = entry.valid_until - entry.accepted
                 self._deadlines[key] = self._clock.mono() + left
                 self._bell.ring()
-            self._send(to_desire(entry, self._clock.mono()))
+            self._send(to_desire(entry, self._clock.mono(), self._epoch))
         elif entry.state == WITHDRAWN and old is not None and old.state == DesiredState.PENDING:
             # The machines' side may still hold it: an expired newer one takes its place there.
-            self._send(to_desire(replace(entry, valid_until=entry.changed - 1), 0))
+            self._send(to_desire(replace(entry, valid_until=entry.changed - 1), 0, self._epoch))
 
     def _put(self, entry: StoredDesired) -> None:
         key = (entry.device, entry.property)
@@ -188,11 +190,15 @@ class DesiredTwins:
 
     async def resume(self, spec: DeviceSpec) -> None:
         """A device came, or its definition changed: take up its own wishes, send what waits."""
+        self.resend(spec)
+        for wish in spec.desired:
+            await self._take_up(spec, wish)
+
+    def resend(self, spec: DeviceSpec) -> None:
+        """The machines' side has started anew: send what waits, but no pulse a second time."""
         for entry in list(self._entries[spec.name].values()):
             if entry.state == DesiredState.PENDING:
                 self._resume_pending(spec, entry)
-        for wish in spec.desired:
-            await self._take_up(spec, wish)
 
     async def _take_up(self, spec: DeviceSpec, wish: DesiredSpec) -> None:
         """Once per text of the entry: a later value of another origin is not written over."""
@@ -244,13 +250,13 @@ class DesiredTwins:
         if pulse:
             self._become(entry, DesiredState.REJECTED, _LOST_PULSE)
         elif entry.valid_until is None:
-            self._send(to_desire(entry, 0))
+            self._send(to_desire(entry, 0, self._epoch))
         elif expired(entry.accepted, entry.valid_until, 0, now, 0):
             self._become(entry, DesiredState.EXPIRED, "it expired before it could be written")
         else:
             self._deadlines.setdefault(key, self._clock.mono() + entry.valid_until - now)
             self._bell.ring()
-            self._send(to_desire(entry, 0))
+            self._send(to_desire(entry, 0, self._epoch))
 
     def reapply(self, spec: DeviceSpec) -> None:
         """The device is back: write again what its properties want written again."""
@@ -258,7 +264,10 @@ class DesiredTwins:
             point = spec.point(entry.property)
             lasting = entry.state == DesiredState.APPLIED and entry.valid_until is None
             if point is not None and point.spec.reapply and lasting:
-                self._become(entry, DesiredState.PENDING, "written again: the device is back")
+                # Another version: a command that comes again would have no second effect.
+                version = self._versions[spec.name] = self.version(spec.name) + 1
+                again = replace(entry, version=version, accepted=self._clock.wall())
+                self._become(again, DesiredState.PENDING, "written again: the device is back")
                 self._resume_pending(spec, self._entries[spec.name][entry.property])
 
     async def forget(self, device: str) -> None:
@@ -275,7 +284,7 @@ class DesiredTwins:
     def settle(self, outcome: Outcome) -> None:
         """Note an outcome; one of an older version, or of a withdrawn value, says nothing."""
         entry = self.entry(outcome.device, outcome.property)
-        if entry is None or entry.version != outcome.version:
+        if entry is None or (entry.version, self._epoch) != (outcome.version, outcome.epoch):
             return
         # What was written a moment before it would have expired counts as what it is: applied.
         if entry.state != outcome.state.value or entry.message != outcome.message:
@@ -286,7 +295,17 @@ class DesiredTwins:
     def refused(self, desire: Desire, state: DesiredState, message: str) -> None:
         """The machines' side refused to take it."""
         at = self._clock.wall()
-        self.settle(Outcome(desire.device, desire.property, desire.version, state, message, at))
+        self.settle(
+            Outcome(
+                desire.device,
+                desire.property,
+                desire.version,
+                state,
+                message,
+                at,
+                self._epoch,
+            )
+        )
 
     def hold(self, alarm: Alarm) -> None:
         """A trip came: what it holds is no longer desired, also not after its reset."""

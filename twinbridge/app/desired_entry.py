@@ -41,7 +41,7 @@ def desired_view(entry: StoredDesired) -> Json:
     return view
 
 
-def to_desire(entry: StoredDesired, accepted_mono: int) -> Desire:
+def to_desire(entry: StoredDesired, accepted_mono: int, epoch: str) -> Desire:
     """The message to the machines' side; `accepted_mono` is 0 for what came from disk."""
     return Desire(
         entry.device,
@@ -52,6 +52,7 @@ def to_desire(entry: StoredDesired, accepted_mono: int) -> Desire:
         entry.accepted,
         entry.valid_until,
         accepted_mono,
+        epoch,
     )
 
 

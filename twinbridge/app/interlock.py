@@ -1,4 +1,7 @@
-"""What standing trips hold: a write to such a property passes only in the stop direction."""
+"""What may not be written: what standing trips hold, and anything while writes are withheld.
+
+A write to a held property passes only in the stop direction.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from twinbridge.core.model import PropertyRef, Value, same_value
 class Interlock:
     def __init__(self) -> None:
         self._held: dict[PropertyRef, dict[str, Value]] = {}
+        self.withheld = ""
+        """Why ordinary writes wait (another process may be the writer by now), or ''."""
 
     def hold(self, trip: str, ref: PropertyRef, value: Value) -> None:
         self._held.setdefault(ref, {})[trip] = value

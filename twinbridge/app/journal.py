@@ -48,6 +48,11 @@ class Journal:
         self._alarms[alarm.id] = alarm
         self._bell.ring()
 
+    def tell(self, alarm: Alarm) -> None:
+        """Tell of an alarm again; one whose news waits for the disk is told after it."""
+        if alarm.id not in self._alarms:
+            self._bus.publish(AlarmChanged(alarm))
+
     async def save_now(self, alarm: Alarm, *audit: Audit) -> None:
         """Keep the alarm before returning, then tell. Raises StoreUnavailable."""
         await self._store.save_alarm(alarm, *audit)

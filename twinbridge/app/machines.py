@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections import ChainMap
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import structlog
 from pydantic import BaseModel
@@ -12,21 +14,24 @@ from pydantic import BaseModel
 from twinbridge.app.alarms import AlarmDesk
 from twinbridge.app.clock import Clock
 from twinbridge.app.device import Device, Station, Watcher
+from twinbridge.app.foreign import ForeignDevices
 from twinbridge.app.interlock import Interlock
 from twinbridge.app.journal import Journal
 from twinbridge.app.metrics import CONNECTED, DEVICES
 from twinbridge.app.pipeline import Pipeline
-from twinbridge.app.rule_runner import RuleRunner
+from twinbridge.app.rule_runner import RuleRunner, Seen
 from twinbridge.app.supervise import supervise
 from twinbridge.app.worker import Worker
 from twinbridge.app.writes import Served, Writes
 from twinbridge.core.messages import (
     Acknowledge,
     Desire,
+    Event,
     Request,
     ResetTrip,
     SetMode,
     Shelve,
+    TellAll,
 )
 from twinbridge.core.model import DeviceSpec, PropertyRef
 from twinbridge.core.rule import Mode, RuleInstance
@@ -57,6 +62,12 @@ class Machines:
         self._interlock = Interlock()
         self._journal = Journal(store, bus, clock)
         self._devices: dict[str, Device] = {}
+        self._foreign = ForeignDevices(clock)
+        self._seen: Mapping[str, Seen] = ChainMap(
+            cast("dict[str, Seen]", self._devices),
+            cast("dict[str, Seen]", self._foreign.devices),
+        )
+        self._closing: set[asyncio.Task[None]] = set()
         self._stations: dict[tuple[str, str], Station] = {}
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -111,7 +122,8 @@ class Machines:
     def start(
         self, stored: StoredState, devices: Mapping[str, DeviceSpec], rules: Iterable[RuleInstance]
     ) -> None:
-        """The first `apply`, with what stood on disk: modes, latches, standing alarms."""
+        """The first `apply`, with what stood on disk: modes, latches, alarms, past commands."""
+        self._writes.remember(stored.outcomes)
         self._modes = {rule: Mode(mode) for rule, mode in stored.modes.items()}
         instances = self._with_modes(rules)
         self._take_devices(devices)
@@ -152,6 +164,34 @@ class Machines:
                 await self._desk.shelve(request)
             case SetMode():
                 await self._set_mode(request)
+            case TellAll():
+                self._tell_all(request.devices)
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """What other processes tell of devices that rules of this one read."""
+        self._foreign.hear(events)
+
+    def withhold(self, why: str) -> None:
+        """Begin no ordinary write from now on, as another process may be the writer; '' ends it.
+
+        Trips go on. A desired value is refused as Unreachable, what rules want waits.
+        """
+        if why != self._interlock.withheld:
+            log.warning("ordinary writes are withheld" if why else "writes go on", why=why)
+            self._writes.withhold(why)
+            for worker in self._workers.values():
+                worker.recheck()
+
+    async def closed(self) -> None:
+        """Until the links of what is no longer served are closed."""
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _tell_all(self, names: Sequence[str]) -> None:
+        """Say again what was said before: whoever listens may have missed it."""
+        found = (self._devices.get(name) for name in names) if names else self._devices.values()
+        self._pipeline.tell_all(device for device in found if device is not None)
+        self._desk.tell_all()
 
     # Definitions
 
@@ -184,7 +224,7 @@ class Machines:
         for key, instance in wanted.items():
             if key not in self._runners:
                 self._runners[key] = RuleRunner(
-                    instance, self._devices, self._clock, self._desk.on_effects
+                    instance, self._seen, self._clock, self._desk.on_effects
                 )
                 self._runners[key].start(latched=self._desk.tripped(key))
             else:
@@ -210,6 +250,9 @@ class Machines:
                 if needs_every_sample(runner.instance):
                     rates.setdefault(ref, []).append(runner)
         self._watchers, self._rates = watchers, rates
+        self._foreign.watch(
+            {ref: found for ref, found in watchers.items() if ref.device not in self._devices}
+        )
 
     def _guard(self, names: Iterable[str]) -> None:
         """A trip has come or gone: bind the watchers of these devices anew.
@@ -246,7 +289,7 @@ class Machines:
             served.setdefault(self._endpoint(device.spec), []).append(device)
         orphans = []
         for endpoint in [e for e in self._workers if e not in served]:
-            self._tasks.pop(endpoint).cancel()
+            self._close(self._tasks.pop(endpoint))
             orphans.append(self._workers.pop(endpoint).serve([]))
         for endpoint, devices in served.items():
             worker = self._workers.get(endpoint)
@@ -258,6 +301,11 @@ class Machines:
                 self._open_worker(endpoint, devices)
         for stops, commands in orphans:
             self._writes.forward(stops, commands)
+
+    def _close(self, task: asyncio.Task[None]) -> None:
+        task.cancel()
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     def _open_worker(self, endpoint: str, devices: list[Device]) -> None:
         """Start a worker; one that served the endpoint with another connection goes first."""

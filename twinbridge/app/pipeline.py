@@ -10,7 +10,7 @@ from twinbridge.app.device import Device, Scan, Watcher
 from twinbridge.app.metrics import CONNECTED, SAMPLES, SAMPLES_LATE
 from twinbridge.app.storm import Named, StormGate
 from twinbridge.core.messages import Contact, Samples
-from twinbridge.core.model import SECOND, PropertyRef, Quality, Reason
+from twinbridge.core.model import NOT_READ, SECOND, PropertyRef, Quality, Reason
 from twinbridge.core.twin import late, lose, report
 from twinbridge.ports import UNCHANGED, Bus, Link, ReadResult
 
@@ -131,6 +131,15 @@ class Pipeline:
         wall = self._clock.wall()
         self._bus.publish(Contact(device.name, connected=False, at=wall, message=message))
         self._degrade(device, reason, message, now)
+
+    def tell_all(self, devices: Iterable[Device]) -> None:
+        """Every value as it stands, for who may have missed it; no rule sees it again."""
+        for device in devices:
+            samples = tuple(item for item in device.samples.items() if item[1] is not NOT_READ)
+            if samples:
+                self._bus.publish(Samples(device.name, samples))
+            at = device.last_contact if device.connected else self._clock.wall()
+            self._bus.publish(Contact(device.name, device.connected, at, device.message))
 
     def tell_contacts(self, devices: Iterable[Device]) -> None:
         """Called about once a second: say of each device that answers when it last did."""

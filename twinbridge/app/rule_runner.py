@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from twinbridge.app.clock import Clock
-from twinbridge.app.device import Device
 from twinbridge.core import rules
 from twinbridge.core.model import NOT_READ, SECOND, PropertyRef, Sample
 from twinbridge.core.rule import Mode, RuleInstance, inputs
 from twinbridge.core.rules import Effect, Input, Inputs
+
+
+class Seen(Protocol):
+    """A device as a rule sees it: served by this process, or told by another."""
+
+    @property
+    def samples(self) -> Mapping[str, Sample]: ...
+
+    def last_good(self, name: str) -> int: ...
 
 
 class RuleRunner:
@@ -20,7 +29,7 @@ class RuleRunner:
     def __init__(
         self,
         instance: RuleInstance,
-        devices: Mapping[str, Device],
+        devices: Mapping[str, Seen],
         clock: Clock,
         on_effects: Callable[[RuleRunner, tuple[Effect, ...], int], None],
     ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import cast
@@ -293,13 +293,19 @@ class Worker:
     def _due_command(self, now: int) -> Command | None:
         if not self._mailbox.commands:
             return None
-        ready = self._mailbox.commands.values()
-        return next((c for c in ready if c.due <= now and c.device.scanned), None)
+        return next((c for c in self._ready_commands() if c.due <= now), None)
+
+    def _ready_commands(self) -> Iterator[Command]:
+        """While writes are withheld only those that are written already, to see what they did."""
+        withheld = self._interlock.withheld
+        for command in self._mailbox.commands.values():
+            if command.device.scanned and (command.deadline or not withheld):
+                yield command
 
     def _until_next(self, now: int) -> float | None:
         """Seconds until something is due; None: until the bell rings."""
         dues = [s.due for s in self._mailbox.stops if s.waiting]
-        dues += [c.due for c in self._mailbox.commands.values() if c.device.scanned]
+        dues += [command.due for command in self._ready_commands()]
         if (first := self._schedule.first()) is not None:
             dues.append(first)
         return (min(dues) - now) / SECOND if dues else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from twinbridge.app.clock import Clock
 from twinbridge.app.command import Command
@@ -12,16 +13,19 @@ from twinbridge.app.journal import Journal
 from twinbridge.app.stop_write import StopWrite
 from twinbridge.app.worker import Worker
 from twinbridge.core.messages import Desire, DesiredState, Outcome
-from twinbridge.core.model import Value
+from twinbridge.core.model import PropertyRef, Value
 from twinbridge.core.rule import RuleInstance, Write
-from twinbridge.errors import Interlocked, TwinBridgeError, UnknownName
+from twinbridge.errors import Interlocked, TwinBridgeError, UnknownName, Unreachable
 from twinbridge.ports import Bus
 
 Served = tuple[Device, Worker]
 
 
 class Writes:
-    """`served` finds the device of a name and the worker of its link, as they are now."""
+    """`served` finds the device of a name and the worker of its link, as they are now.
+
+    A command that comes again has no second effect: what became of it is told again.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,22 @@ class Writes:
         self._journal = journal
         self._bus = bus
         self._clock = clock
+        self._taken: dict[PropertyRef, _Taken] = {}
+        self._held_acts: dict[PropertyRef, tuple[RuleInstance, Write]] = {}
+
+    def remember(self, outcomes: Iterable[Outcome]) -> None:
+        """What became of the last command for each property, from before a restart."""
+        for outcome in outcomes:
+            ref = PropertyRef(outcome.device, outcome.property)
+            self._taken[ref] = _Taken(outcome.epoch, outcome.version, outcome.at, outcome)
+
+    def withhold(self, why: str) -> None:
+        """No ordinary write is begun from now on; '' ends it, and what rules asked is written."""
+        self._interlock.withheld = why
+        if not why:
+            held, self._held_acts = self._held_acts, {}
+            for instance, write in held.values():
+                self.act(instance, write)
 
     def press(self, stop: StopWrite) -> None:
         """A trip's write: first in line at its link."""
@@ -46,15 +66,35 @@ class Writes:
             served[1].press(stop)
 
     def desire(self, desire: Desire) -> None:
-        """Raises UnknownName and Interlocked; what becomes of it else comes as an Outcome."""
+        """Raises UnknownName, Interlocked, and Unreachable while writes are withheld.
+
+        What becomes of it else comes as an Outcome.
+        """
+        ref = PropertyRef(desire.device, desire.property)
+        if desire.version and (known := self._taken.get(ref)) and known.covers(desire):
+            if known.outcome is not None and known.version == desire.version:
+                self._bus.publish(known.outcome)
+            return
+        if self._interlock.withheld:
+            raise Unreachable(self._interlock.withheld)
+        before = self._taken.get(ref)
+        if desire.version:
+            self._taken[ref] = _Taken(desire.epoch, desire.version, desire.accepted)
         try:
             self._submit(desire)
         except TwinBridgeError as error:
+            if desire.version:  # it was not taken, and may come again
+                self._taken.pop(ref)
+                if before is not None:
+                    self._taken[ref] = before
             self._record_refusal(desire, error)
             raise
 
     def act(self, instance: RuleInstance, write: Write) -> None:
         """An automation writes like anybody else: interlock and read-back apply."""
+        if self._interlock.withheld:
+            self._held_acts[write.target] = instance, write
+            return
         desire = Desire(
             write.target.device,
             write.target.property,
@@ -111,4 +151,29 @@ class Writes:
             version=desire.version,
         )
         if desire.version:
+            known = self._taken.get(command.point.ref)
+            if known is not None and known.covers(desire) and known.version == desire.version:
+                known.outcome = outcome
             self._bus.publish(outcome)
+
+
+@dataclass(slots=True)
+class _Taken:
+    """The newest command for a property. `accepted` UTC ns; of one before a restart, its end."""
+
+    epoch: str
+    version: int
+    accepted: int
+    outcome: Outcome | None = None
+
+    def covers(self, desire: Desire) -> bool:
+        """Whether that command is this one, or an older one in its place.
+
+        A version that is not newer, but was accepted later, is of a device that went away and
+        came back: its versions begin anew.
+        """
+        return (
+            desire.epoch == self.epoch
+            and desire.version <= self.version
+            and desire.accepted <= self.accepted
+        )

@@ -52,6 +52,7 @@ class Outcome(NamedTuple):
     state: DesiredState
     message: str
     at: int
+    epoch: str = ""
 
 
 class Audit(NamedTuple):
@@ -68,7 +69,8 @@ class Audit(NamedTuple):
 class Desire(NamedTuple):
     """Bring a property to a value. `valid_until` None means that it does not expire.
 
-    `accepted_mono` is the monotonic time of acceptance in this boot, 0 when it came from disk.
+    The same version that was accepted at the same time is one command, however often it comes.
+    Versions compare within one `epoch`, the life of one agent's store. `accepted_mono` is the monotonic time of acceptance in this boot, 0 when it came from disk.
     """
 
     device: str
@@ -79,6 +81,7 @@ class Desire(NamedTuple):
     accepted: int
     valid_until: int | None = None
     accepted_mono: int = 0
+    epoch: str = ""
 
 
 class ResetTrip(NamedTuple):

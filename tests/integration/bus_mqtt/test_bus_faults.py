@@ -124,6 +124,7 @@ def test_an_agent_whose_disk_is_full_tells_once_and_takes_later(
 def test_after_an_outage_the_newest_samples_come(broker: Mosquitto, tmp_path: Path) -> None:
     async def body() -> None:
         async with both_ends(tmp_path, broker.url) as ends:
+            ends.tells_again = True
             reader = ends.subscribe()
             broker.kill()
             for at in range(100):

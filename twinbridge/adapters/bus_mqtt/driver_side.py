@@ -93,6 +93,7 @@ class DriverSide:
         self._requests = Requests(owner, machines.request, self._answer)
         self._status = DriverStatus(online=True, protocol=protocol, boot=self.boot)
         self._foreign: frozenset[str] = frozenset()
+        self._agent = ""
         self._frames = 0
         self._connection: Connection | None = None
         self._also: Serve | None = None
@@ -280,6 +281,9 @@ class DriverSide:
             return
         if status.online:
             self._requests.expect(status.boot)
+            if status.agent != self._agent:
+                self._agent = status.agent
+                self._store.forget_told()
         self._handover.agent_is(there=status.online)
 
     def _input(self, payload: bytes) -> None:
