@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from agent_rig import BOUND, Edge, device, running_agent, until
+from kubeedge_shapes import strange
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion
 
@@ -46,6 +47,8 @@ class Application:
         `user` has the password `secret`.
         """
         self.heard: list[Heard] = []
+        self.strange: list[str] = []
+        """What KubeEdge's own clients could not have read."""
         self._port = port
         self._topics = topics
         self._subscribed = threading.Event()
@@ -68,6 +71,8 @@ class Application:
             content = json.loads(message.payload)
         except ValueError:
             content = message.payload  # what another client sends, or the test itself
+        if isinstance(content, dict) and (fault := strange(message.topic, content)):
+            self.strange.append(fault)
         self.heard.append(Heard(message.topic, content, message.qos, message.retain))
 
     def __enter__(self) -> Self:
@@ -79,6 +84,7 @@ class Application:
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        assert self.strange == []
 
     def send(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=1, retain=retain)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -81,6 +82,15 @@ def test_a_request_that_is_being_answered_outlives_the_broker(broker: Mosquitto)
                 await until(lambda: not site.face.connected)
                 site.twins.may.set()
                 await until(lambda: site.edge.state("speed") == "applied")
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_says_good_bye_to_the_broker(broker: Mosquitto) -> None:
+    async def scenario() -> None:
+        async with running_face(broker.url):
+            pass
+        await until(lambda: re.search(r"Client twinbridge\w+ .*disconnected", broker.log))
 
     asyncio.run(scenario())
 
