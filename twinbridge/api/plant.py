@@ -46,6 +46,8 @@ class Plant:
     rejected: frozenset[str] = frozenset()
     """Subjects (`Device/pump-1`) that do not run."""
     nodes: Mapping[str, EdgeNodeSpec] = field(default_factory=dict)
+    documents: tuple[Document, ...] = ()
+    """The resources as they were written, sound or not."""
 
     @property
     def sound(self) -> bool:
@@ -80,6 +82,7 @@ def compile_plant(
 
     Documents come from files or from anywhere else; their content is plain JSON-like values.
     """
+    documents = tuple(documents)
     found = Findings(list(problems))
     resources = _sort(documents, found)
     compiler = DeviceCompiler(drivers, found)
@@ -98,7 +101,7 @@ def compile_plant(
                 devices[name] = spec
     instances, listings = _rules(rules, resources, devices, node)
     nodes = {name: resource.spec for name, (resource, _) in resources.nodes.items()}
-    return Plant(devices, instances, found.problems, listings, found.rejected, nodes)
+    return Plant(devices, instances, found.problems, listings, found.rejected, nodes, documents)
 
 
 def _rules(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import structlog
 
 from twinbridge.api.plant import Plant, load_plant
+from twinbridge.app.supervise import supervise
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.errors import InvalidDefinition, TwinBridgeError
 
@@ -17,6 +20,7 @@ log = structlog.get_logger()
 
 Fingerprint: TypeAlias = frozenset[tuple[str, int, int]]
 TakeUp: TypeAlias = Callable[[Plant], Awaitable[None]]
+Load: TypeAlias = Callable[[Sequence[str], str | None], Plant]
 
 LOOK_EVERY = 1.0
 """Seconds between looks; an edit counts once two looks in a row saw the same."""
@@ -37,7 +41,15 @@ class Definitions:
     do not have is refused as a whole, with its errors in the log.
     """
 
-    def __init__(self, source: Source, plant: Plant, seen: Fingerprint, take_up: TakeUp) -> None:
+    def __init__(
+        self,
+        source: Source,
+        plant: Plant,
+        seen: Fingerprint,
+        take_up: TakeUp,
+        load: Load,
+    ) -> None:
+        self._load = load
         self.asked = asyncio.Event()
         self._source = source
         self._plant = plant
@@ -67,7 +79,7 @@ class Definitions:
 
     async def _load_again(self) -> None:
         try:
-            plant = await asyncio.to_thread(load, self._source.paths, self._source.node)
+            plant = await asyncio.to_thread(self._load, self._source.paths, self._source.node)
         except TwinBridgeError as error:
             log.error("edit refused, the old definitions run on", why=str(error))  # noqa: TRY400
             return
@@ -87,12 +99,29 @@ class Definitions:
 
 def load(paths: Sequence[str], node: str | None) -> Plant:
     """Load and say what is wrong; the good resources run. Raises InvalidDefinition if none is."""
+    return replace(load_with_documents(paths, node), documents=())
+
+
+def load_with_documents(paths: Sequence[str], node: str | None) -> Plant:
+    """As `load`, with the resources as they were written, for those to whom they are handed."""
     plant = load_plant(paths, installed_drivers(), node)
     for problem in plant.problems:
         (log.warning if problem.warning else log.error)("definition", problem=str(problem))
     if not plant.devices and any(not p.warning for p in plant.problems):
         raise InvalidDefinition("no device can run; see the problems above, or `validate`")
     return plant
+
+
+async def edits_until(stop: asyncio.Event, definitions: Definitions) -> None:
+    """Take up edits of the definitions, at once on SIGHUP, until told to stop."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, definitions.asked.set)
+    watch = asyncio.create_task(
+        supervise("definitions", definitions.follow, lambda _: None), name="definitions"
+    )
+    try:
+        await stop.wait()
+    finally:
+        watch.cancel()
 
 
 def fingerprint(paths: Sequence[str]) -> Fingerprint:

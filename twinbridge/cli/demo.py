@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from twinbridge.cli.loops import loop_factory
-from twinbridge.cli.run import DEFAULT_API, split_address
+from twinbridge.cli.options import DEFAULT_API, split_address
 
 
 def demo(

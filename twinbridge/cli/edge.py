@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
-import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
 from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.adapters.store_sqlite import SqliteStore, open_store
 from twinbridge.api.plant import Plant
 from twinbridge.app.agent import Agent
 from twinbridge.app.clock import SystemClock
+from twinbridge.app.faces import AgentTwins
 from twinbridge.app.machines import Machines
-from twinbridge.app.metrics import REGISTRY
 from twinbridge.app.service import TwinService
 from twinbridge.app.supervise import supervise
-from twinbridge.cli.definitions import Definitions, TakeUp, fingerprint, load
+from twinbridge.cli.definitions import Definitions, TakeUp, edits_until, fingerprint, load
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.cli.edge_metrics import EdgeCollector
+from twinbridge.cli.faces import Faces, scada_of
 from twinbridge.cli.health import LoopLag, links_verdict
 from twinbridge.cli.loops import loop_thread
 from twinbridge.cli.notify import service_managed
-from twinbridge.errors import StoreUnavailable, TwinBridgeError
+from twinbridge.cli.process import kept, known_errors_alone, settle_memory, stop_on_signals
+from twinbridge.cli.rest_api import Served, rest_running
 from twinbridge.ports import StoredState, TwinStore
-from twinbridge.rest.app import create_app
 from twinbridge.rest.probes import Health, Verdict
-from twinbridge.rest.server import serve
-from twinbridge.rest.tokens import Tokens
 
 log = structlog.get_logger()
 
@@ -42,9 +38,6 @@ NOT_SAFETY = (
     "TwinBridge protects process and equipment. It is non-safety: no SIL or PL, not an emergency"
     " stop, and it must not be the only layer against injury."
 )
-STOP_WITHIN = 2.0
-YOUNG_OBJECTS = 10_000
-"""Allocations between two looks of the collector; samples live long or not at all."""
 GATHER = 0.05
 """Seconds that samples gather before the agent takes them all at once; alarms do not wait."""
 
@@ -57,13 +50,15 @@ class EdgeOptions:
     port: int
     node: str | None
     token_file: Path | None
+    mqtt: str | None = None
+    """URL of the broker of the plain SCADA face."""
     stuck_after: float = 10.0
     """Seconds without a turn of an event loop, after which the process counts as dead."""
 
 
 async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> None:
     """Run until SIGTERM or SIGINT (or `stop`). Raises InvalidDefinition when nothing can run."""
-    stop = stop or _stop_on_signals()
+    stop = stop or stop_on_signals()
     # Drivers keep what identifies this edge beside its state, unless a Device says otherwise.
     os.environ.setdefault("TWINBRIDGE_PKI_DIR", str(Path.cwd() / options.state_dir / "pki"))
     seen = await asyncio.to_thread(fingerprint, options.paths)
@@ -72,40 +67,33 @@ async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> N
     log.info("starting", node=node, devices=len(plant.devices), rules=len(plant.instances))
     log.info(NOT_SAFETY)
     lag = LoopLag(options.stuck_after)
-    with _known_errors_alone(), service_managed(lag) as manager, lag.watching("agent"):
+    with known_errors_alone(), service_managed(lag) as manager, lag.watching("agent"):
         async with open_store(options.state_dir) as store:
-            edge = Edge(plant, store, node, lag)
+            edge = Edge(plant, store, node, lag, options.state_dir)
             async with (
                 edge.agent_running(),
                 # The address is taken before a machine is touched: a second edge gets no further.
-                _rest(edge, options) as address,
+                rest_running(edge.served, options) as address,
                 edge.machines_running() as take_up,
+                edge.faces.running(scada_of(plant, node, options.mqtt)),
             ):
+
+                async def take_up_all(edited: Plant) -> None:
+                    await take_up(edited)
+                    await edge.faces.take_up(scada_of(edited, node, options.mqtt))
+
                 log.info("ready", api=address)
                 manager.tell("READY=1")
-                await _until(stop, Definitions(options, plant, seen, take_up))
+                await edits_until(stop, Definitions(options, plant, seen, take_up_all, load))
     log.info("stopped")
-
-
-@contextmanager
-def _known_errors_alone() -> Iterator[None]:
-    """A task group wraps whatever ends it; an error that has one line is raised as itself."""
-    try:
-        yield
-    except ExceptionGroup as group:
-        known, others = group.split(TwinBridgeError)
-        if known is None or others is not None:
-            raise
-        first: BaseException = known
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from None
 
 
 class Edge:
     """The agent on the loop that makes it, the machines on their own; between is only the bus."""
 
-    def __init__(self, plant: Plant, store: SqliteStore, node: str, lag: LoopLag) -> None:
+    def __init__(
+        self, plant: Plant, store: SqliteStore, node: str, lag: LoopLag, state_dir: Path
+    ) -> None:
         self._plant = plant
         self._machines: Machines | None = None
         """Once they have their definitions."""
@@ -115,6 +103,7 @@ class Edge:
         self.lag = lag
         self.agent = Agent(store, self._bus, node, self._clock)
         self.service = TwinService(self.agent)
+        self.faces = Faces(AgentTwins(self.agent), state_dir)
         self.metrics = EdgeCollector(store, self._bus)
 
     @asynccontextmanager
@@ -132,7 +121,7 @@ class Edge:
             finally:
                 task.cancel()
                 await asyncio.wait([task])
-                await _kept(self.agent.drain())
+                await kept(self.agent.drain())
 
     @asynccontextmanager
     async def machines_running(self) -> AsyncIterator[TakeUp]:
@@ -154,7 +143,7 @@ class Edge:
             finally:
                 task.cancel()
                 await asyncio.wait([task])
-                await _kept(loop.call(machines.drain()))
+                await kept(loop.call(machines.drain()))
 
     async def _work(self, machines: Machines) -> None:
         """On the machines' loop."""
@@ -165,6 +154,11 @@ class Edge:
                 await ready.wait()
                 _start(machines, self._stored, self._plant)
                 self._machines = machines
+
+    @property
+    def served(self) -> Served:
+        health = Health(self.lag.live, self.ready)
+        return Served(self.service, health, (self.metrics, self.lag))
 
     def ready(self) -> Verdict:
         """Whether it serves, keeps what must be kept, and has tried every link."""
@@ -185,62 +179,14 @@ def _start(machines: Machines, stored: StoredState, plant: Plant) -> None:
     if not stored.readable:
         log.error("the stored state was damaged and is set aside; armed trips count as latched")
     machines.start(stored, plant.devices, plant.instances)
-    # The definitions live as long as the process: the collector need not look at them again.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
+    settle_memory()
 
 
 async def _apply(machines: Machines, plant: Plant) -> None:
     machines.apply(plant.devices, plant.instances)
 
 
-async def _kept(drained: Awaitable[None]) -> None:
-    """On a stop, put on disk what is not yet there; not for ever."""
-    try:
-        async with asyncio.timeout(STOP_WITHIN):
-            await drained
-    except (StoreUnavailable, TimeoutError) as error:
-        log.error("not everything could be kept on disk", why=str(error))  # noqa: TRY400
-
-
-@asynccontextmanager
-async def _rest(edge: Edge, options: EdgeOptions) -> AsyncIterator[str]:
-    tokens = Tokens(options.token_file) if options.token_file else None
-    # Drivers count in the library's own registry, which shows the process as well.
-    parts = (edge.metrics, edge.lag, LIBRARY_REGISTRY)
-    for part in parts:
-        REGISTRY.register(part)
-    try:
-        health = Health(edge.lag.live, edge.ready)
-        app = create_app(edge.service, tokens=tokens, metrics=REGISTRY, health=health)
-        async with serve(app, options.host, options.port) as address:
-            yield str(address)
-    finally:
-        for part in parts:
-            REGISTRY.unregister(part)
-
-
-async def _until(stop: asyncio.Event, definitions: Definitions) -> None:
-    """Take up edits of the definitions until told to stop."""
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, definitions.asked.set)
-    watch = asyncio.create_task(
-        supervise("definitions", definitions.follow, lambda _: None), name="definitions"
-    )
-    try:
-        await stop.wait()
-    finally:
-        watch.cancel()
-
-
 def _only_node(plant: Plant) -> str:
     """The node that the devices name, if they agree."""
     nodes = {d.node for d in plant.devices.values()}
     return nodes.pop() if len(nodes) == 1 else "local"
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    return stop

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.adapters.store_sqlite import SqliteStore
+
+
+class Coalescing(Protocol):
+    @property
+    def coalesced(self) -> int: ...
 
 
 class EdgeCollector(Collector):
     """Reads the counters whenever somebody asks for the metrics."""
 
-    def __init__(self, store: SqliteStore, bus: MemoryBus) -> None:
+    def __init__(self, store: SqliteStore, bus: Coalescing) -> None:
         self._store = store
         self._bus = bus
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinbridge.cli.loops import loop_factory
-from twinbridge.cli.run import split_address
+from twinbridge.cli.options import split_address
 from twinbridge.errors import Unreachable
 
 if TYPE_CHECKING:

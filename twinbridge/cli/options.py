@@ -1,0 +1,89 @@
+"""Options that several long-running commands share, and what their texts mean."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from twinbridge.core.model import SECOND
+from twinbridge.errors import InvalidInput
+
+DEFAULT_API = "127.0.0.1:8470"
+DEFAULT_STATE = Path("twinbridge-state")
+STUCK_AFTER = "10s"
+SHORTEST_STUCK = 1.0
+"""Seconds; on a busy machine a healthy loop may wait for fractions of one."""
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+Files: TypeAlias = Annotated[
+    list[str], typer.Option("-f", "--file", help="YAML file or folder; may be repeated.")
+]
+StateDir: TypeAlias = Annotated[
+    Path, typer.Option("--state-dir", help="Where twins, latches and the audit are kept.")
+]
+Api: TypeAlias = Annotated[str, typer.Option("--api", help="HOST:PORT of the REST API.")]
+ApiTokenFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--api-token-file", help="Lines of `token role name`; needed off loopback."),
+]
+BusUrl: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--bus",
+        help="The node's broker: mqtt://[user@]host[:port][?passwordFile=…&ca=…&cert=…&key=…]",
+    ),
+]
+NodeName: TypeAlias = Annotated[str, typer.Option("--node", help="Name of this edge node.")]
+Mqtt: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--mqtt", help="Broker on which SCADA finds the twins, as the EdgeNode may say."),
+]
+StuckAfter: TypeAlias = Annotated[
+    str,
+    typer.Option("--stuck-after", help="How long an event loop may stand before /healthz says so."),
+]
+LogFormatOption: TypeAlias = Annotated[LogFormat, typer.Option("--log-format")]
+LogLevelOption: TypeAlias = Annotated[LogLevel, typer.Option("--log-level")]
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """`HOST:PORT` or `[V6]:PORT`. Raises InvalidInput."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:  # noqa: PLR2004
+        raise InvalidInput(f"{text!r} is no address; give HOST:PORT, such as {DEFAULT_API}")
+    return host.strip("[]"), int(port)
+
+
+def stuck_seconds(text: str) -> float:
+    """Of `--stuck-after`. Raises InvalidInput."""
+    from twinbridge.api.wire import parse_duration
+
+    seconds = parse_duration(text, "--stuck-after") / SECOND
+    if seconds < SHORTEST_STUCK:
+        allowed = f"{SHORTEST_STUCK:.0f}s or more"
+        raise InvalidInput(f"--stuck-after {text}: too short; allowed: {allowed}")
+    return seconds
+
+
+def check_mqtt(url: str | None) -> str | None:
+    """Of `--mqtt`. Raises InvalidInput."""
+    from twinbridge.api.broker import parse_url
+
+    if url is not None:
+        parse_url(url)
+    return url
