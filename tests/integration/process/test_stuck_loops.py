@@ -8,14 +8,13 @@ import os
 import signal
 import socket
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from asking import get
 from integration.faults.edge_process import edge, machines
 from integration.faults.line import MODEL, bank, device
 from prometheus_client import CollectorRegistry
@@ -63,15 +62,6 @@ class Process:
         finally:
             over.set()
             await hanging
-
-
-def get(url: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            return refusal.code, refusal.read().decode()
 
 
 async def _watched(lag: LoopLag, watched: asyncio.Event) -> None:
