@@ -160,6 +160,24 @@ def test_a_flood_of_garbage_is_counted_and_stops_nothing(broker: Mosquitto) -> N
     asyncio.run(scenario())
 
 
+def test_who_floods_one_device_takes_little_from_another(broker: Mosquitto) -> None:
+    async def scenario() -> None:
+        other = "$hw/events/device/default/pump-2"
+        with (
+            Application(broker.port, f"{other}/#") as app,
+            Application(broker.port) as rude,
+        ):
+            async with running_face(broker.url, device(), device("pump-2")):
+                before = DROPPED.labels("rate")._value.get()
+                for _ in range(600):
+                    rude.send(f"{PUMP}/twin/get", "{}")
+                await until(lambda: DROPPED.labels("rate")._value.get() - before > 400)
+                app.ask(f"{other}/twin/get", "look")
+                assert "twin" in await app.answer(f"{other}/twin/get", "look")
+
+    asyncio.run(scenario())
+
+
 def test_a_face_that_fell_behind_reads_everything_anew(broker: Mosquitto) -> None:
     async def scenario() -> None:
         before = total(RESYNCS)

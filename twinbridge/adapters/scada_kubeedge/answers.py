@@ -145,10 +145,10 @@ class Answers:
     # The node.
 
     async def _members(self, request: Request, *, with_twins: bool) -> bytes:
-        """The larger the plant, the less else may be asked for a while."""
+        """The larger the plant, the longer until the node may be asked again."""
         event_id = requests.question(request.payload)
         devices = tuple(self._twins.devices())
-        self._inbox.allowance.charge(len(devices) // 10)
+        self._inbox.charge_node(len(devices) // 20)
         content = []
         for name in devices:
             content.append(self._member(name, with_twins=with_twins))

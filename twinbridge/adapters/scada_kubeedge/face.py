@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Final
 
 from twinbridge.adapters.scada_kubeedge.answers import Answers
 from twinbridge.adapters.scada_kubeedge.inbox import Inbox
@@ -24,7 +23,7 @@ GOOD_BYE = 0.5
 class KubeEdgeFace:
     """Fills `twinbridge.ports.Face`: does what KubeEdge's EventBus and DeviceTwin do over MQTT."""
 
-    name: Final = "kubeedge"
+    name = "kubeedge"
 
     def __init__(self, options: KubeEdgeTopics, twins: Twins) -> None:
         self._broker = parse_url(options.broker)
@@ -33,7 +32,7 @@ class KubeEdgeFace:
         self._presenter = Presenter(twins, self._topics, self._out)
         actor = Actor(self.name, "mqtt", self._broker.endpoint)
         self._journal = Journal(twins, actor)
-        self._inbox = Inbox(self._topics, self._journal)
+        self._inbox = Inbox(twins, self._topics, self._journal)
         self._answers = Answers(
             twins,
             self._topics,
