@@ -12,6 +12,7 @@ import ipaddress
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -99,6 +100,15 @@ class Mosquitto:
     def kill(self) -> None:
         """As a crash does."""
         self._end(kill=True)
+
+    def pause(self) -> None:
+        """It hangs: connections stay, and nothing is answered until `resume`."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
 
     def reload(self) -> None:
         """Read users and access list again (SIGHUP)."""

@@ -14,7 +14,8 @@ from twinbridge.errors import StoreUnavailable, TwinBridgeError
 
 log = structlog.get_logger()
 
-STOP_WITHIN = 2.0
+STOP_WITHIN = 1.5
+"""Seconds; with the links and clients that hang, all of a stop takes 5 at most."""
 YOUNG_OBJECTS = 10_000
 """Allocations between two looks of the collector; samples live long or not at all."""
 

@@ -1,17 +1,21 @@
-"""SIGTERM ends an edge soon, whatever hangs on it, and what was decided is on disk."""
+"""SIGTERM ends an edge or a pod soon, whatever hangs on it, and what was decided is on disk."""
 
 from __future__ import annotations
 
 import json
 import socket
 import sqlite3
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from integration.faults.edge_process import Edge, edge, machines, until
+import pytest
+from asking import get, status_of
+from integration.faults.edge_process import COMMAND, Edge, edge, free_port, machines, until
 from integration.faults.line import MODEL, RUN, TEMPERATURE, bank, device, hot_rule
+from mosquitto import Mosquitto
 
 from twinbridge_simulators.registers import Table
 
@@ -73,7 +77,7 @@ def patient(name: str, port: int) -> str:
     return device(name, port).replace("timeout: 150ms", "timeout: 30s")
 
 
-def stop(running: Edge) -> None:
+def stop(running: Edge | Pod) -> None:
     """The end comes, and is a good one."""
     begun = time.monotonic()
     running.process.terminate()
@@ -149,3 +153,60 @@ def test_a_stop_before_it_serves_is_a_good_end_too(tmp_path: Path) -> None:
         with edge(tmp_path / "plant.yaml", tmp_path / "state") as running:
             until(lambda: "starting" in running.log, "the start")
             stop(running)
+
+
+class Pod:
+    """A role of its own process; `log` is all that it has said."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._said = folder / f"{arguments[0]}.log"
+        state = str(folder / arguments[0])
+        with self._said.open("wb") as said:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments, "--state-dir", state, "--node", "edge-1"],
+                stdout=said,
+                stderr=subprocess.STDOUT,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._said.read_text()
+
+
+@contextmanager
+def pods(folder: Path, plant: Path, bus: str) -> Iterator[tuple[Pod, Pod, str, str]]:
+    """A Modbus driver and its agent, and the URLs of their probes."""
+    driver_at, agent_at = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    agent = Pod(folder, "agent", "-f", str(plant), "--bus", bus, "--api", agent_at)
+    driver = Pod(folder, "driver", "modbus", "--bus", bus, "--probes", driver_at)
+    try:
+        yield driver, agent, f"http://{driver_at}", f"http://{agent_at}"
+    finally:
+        for pod in (driver, agent):
+            pod.process.kill()
+            pod.process.wait(10)
+
+
+@pytest.mark.parametrize("broker", ["there", "killed", "hanging"])
+def test_pods_stop_soon_whatever_becomes_of_broker_and_machines(
+    tmp_path: Path, broker: str
+) -> None:
+    with ExitStack() as stack:
+        silent = [stack.enter_context(silence()) for _ in range(5)]
+        plc = stack.enter_context(machines({1: bank(1)}))
+        mosquitto = stack.enter_context(Mosquitto(tmp_path / "mosquitto"))
+        text = MODEL + device("a", plc.port) + hot_rule("a")
+        text += "".join(patient(f"m{n}", port_of(there)) for n, there in enumerate(silent))
+        (tmp_path / "plant.yaml").write_text(text)
+        driver, agent, probes, api = stack.enter_context(
+            pods(tmp_path, tmp_path / "plant.yaml", mosquitto.url)
+        )
+        until(lambda: status_of(f"{probes}/readyz") == 200, "the driver is ready")
+        until(lambda: '"connected":true' in get(f"{api}/api/v1/devices/a")[1], "the twin lives")
+        if broker == "killed":
+            mosquitto.kill()
+        elif broker == "hanging":
+            mosquitto.pause()
+            stack.callback(mosquitto.resume)
+        stop(driver)
+        stop(agent)
