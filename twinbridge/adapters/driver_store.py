@@ -1,7 +1,8 @@
 """The store of a driver pod: beside its state, the records that the agent does not have yet.
 
 Alarms, audit and outcomes are recorded in the same commit as what they tell of, numbered, and
-kept until the agent says that it has them on its own disk.
+kept until the agent says that it has them on its own disk. The journal's record of a write says
+what became of its command: both are kept at once, so that none is there without the other.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from twinbridge.adapters.state_rows import (
 )
 from twinbridge.adapters.store_sqlite import SqliteStore
 from twinbridge.core.alarm import Alarm
-from twinbridge.core.messages import AlarmChanged, Audit, Outcome
+from twinbridge.core.messages import AlarmChanged, Audit, DesiredState, Outcome
 
 Record: TypeAlias = AlarmChanged | Audit | Outcome
 
@@ -70,8 +71,7 @@ class DriverStore(SqliteStore):
 
     async def record(self, *records: Record) -> None:
         """Keep what was told without being kept. Raises StoreUnavailable."""
-        outcomes = [record for record in records if isinstance(record, Outcome)]
-        await self._keep(_save_outcomes(outcomes), _nothing, records)
+        await self._keep(_nothing, _nothing, records)
         self._told |= {r.alarm.id: r.alarm for r in records if isinstance(r, AlarmChanged)}
 
     def forget_told(self) -> None:
@@ -94,8 +94,7 @@ class DriverStore(SqliteStore):
         other: state_sqlite.Change,
         records: Sequence[Record],
     ) -> None:
-        rows = [(encode_record(record),) for record in records]
-        append = _append_records(rows)
+        append = _append_records(records)
         await self._state.write(state_sqlite.together(change, other, append))
         self.on_record()
 
@@ -130,20 +129,40 @@ def _select(db: sqlite3.Connection, after: int, limit: int) -> Sequence[KeptReco
     return [KeptRecord(*row) for row in found]
 
 
-def _append_records(rows: Sequence[tuple[bytes]]) -> state_sqlite.Change:
+def _append_records(records: Sequence[Record]) -> state_sqlite.Change:
+    encoded = [(record, encode_record(record)) for record in records]
+
     def change(db: sqlite3.Connection) -> None:
-        db.executemany("INSERT INTO record (body) VALUES (?)", rows)
+        for record, body in encoded:
+            if isinstance(record, Outcome):
+                _settle(db, record, body)
+                continue
+            db.execute("INSERT INTO record (body) VALUES (?)", (body,))
+            if isinstance(record, Audit) and (outcome := _outcome_in(record)):
+                _settle(db, outcome, encode_record(outcome))
 
     return change
 
 
-def _save_outcomes(outcomes: Sequence[Outcome]) -> state_sqlite.Change:
-    rows = [(o.device, o.property, outcome_body(o)) for o in outcomes]
+def _settle(db: sqlite3.Connection, outcome: Outcome, body: bytes) -> None:
+    """Once per outcome, whether it comes with the journal or by itself."""
+    where = (outcome.device, outcome.property)
+    row = db.execute("SELECT body FROM outcome WHERE device = ? AND property = ?", where).fetchone()
+    if row is not None and outcome_from(row[0])._replace(at=outcome.at) == outcome:
+        return
+    db.execute("INSERT INTO record (body) VALUES (?)", (body,))
+    db.execute("INSERT OR REPLACE INTO outcome VALUES (?, ?, ?)", (*where, outcome_body(outcome)))
 
-    def change(db: sqlite3.Connection) -> None:
-        db.executemany("INSERT OR REPLACE INTO outcome VALUES (?, ?, ?)", rows)
 
-    return change
+def _outcome_in(record: Audit) -> Outcome | None:
+    """Of the journal's record of a write that somebody desired."""
+    said = record.detail
+    device, _, name = record.subject.rpartition("/")
+    version, epoch = said.get("version"), said.get("epoch")
+    if record.kind != "write" or not isinstance(version, int) or not version:
+        return None
+    state, message = DesiredState(str(said["outcome"])), str(said["message"])
+    return Outcome(device, name, version, state, message, record.wall, str(epoch or ""))
 
 
 def _nothing(db: sqlite3.Connection) -> None:

@@ -7,7 +7,6 @@ to a machine itself.
 from __future__ import annotations
 
 import asyncio
-from collections import ChainMap
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -239,9 +238,10 @@ class Agent:
                 self.desired.resend(self.devices[name])
 
     @property
-    def problems(self) -> Mapping[str, str]:
+    def problems(self) -> dict[str, str]:
         """By resource, what is wrong with it: here, or where it is to run."""
-        return ChainMap(self._own_problems, *map(dict, self._told_problems.values()))
+        told = {what: why for found in self._told_problems.values() for what, why in found.items()}
+        return told | self._own_problems
 
     def note_problems(self, source: str, problems: Mapping[str, str]) -> None:
         """What that driver says of resources, in place of what it said before."""

@@ -149,6 +149,7 @@ class Writes:
             outcome=str(outcome.state),
             message=outcome.message,
             version=desire.version,
+            epoch=desire.epoch,
         )
         if desire.version:
             known = self._taken.get(command.point.ref)

@@ -63,11 +63,13 @@ def lasting(events: Sequence[Event]) -> list[Event]:
 
 
 def numbered(event: Event, number: int) -> Event:
-    """The same, told apart from others by its time."""
+    """The same, told apart from others by its time or version."""
     match event:
         case AlarmChanged(alarm):
             return AlarmChanged(replace(alarm, since=number))
-        case Outcome() | Contact():
+        case Outcome():
+            return event._replace(version=number + 1)
+        case Contact():
             return event._replace(at=number)
         case Audit():
             return event._replace(wall=number)

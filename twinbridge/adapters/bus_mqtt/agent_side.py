@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -27,18 +28,28 @@ from twinbridge.adapters.bus_mqtt.encoding import (
     encode_agent,
     encode_asked,
 )
-from twinbridge.adapters.bus_mqtt.metrics import CONNECTED, FRAMES, GAPS, RECORDS, REFUSED, REPEATED
+from twinbridge.adapters.bus_mqtt.metrics import (
+    CONNECTED,
+    FRAMES,
+    GAPS,
+    HOP,
+    RECORDS,
+    REFUSED,
+    REPEATED,
+)
 from twinbridge.adapters.bus_mqtt.topics import Topics
 from twinbridge.adapters.driver_store import Record
 from twinbridge.adapters.state_sqlite import boot_id
 from twinbridge.api.broker import Broker, Will
-from twinbridge.core.messages import Request, SetMode, TellAll
+from twinbridge.core.messages import Request, Samples, SetMode, TellAll
+from twinbridge.core.model import SECOND
 from twinbridge.errors import StoreUnavailable, TwinBridgeError, UnknownName, Unreachable
 from twinbridge.mqtt.connection import Connection, Message, connected, stay_connected
 from twinbridge.ports import AgentBus
 
 log = structlog.get_logger()
 
+OLD = 10 * SECOND
 SILENT = 3.0
 """Seconds without a word of a driver after which its devices are lost; it speaks every second."""
 ANSWER_WITHIN = 5.0
@@ -257,9 +268,15 @@ class AgentSide(AgentBus):
             self._gap(name, owner)
         owner.frame_boot, owner.frame = frame.boot, frame.number
         knows, publish = self._knows, self._inner.publish
+        newest = 0
         for event in frame.events:
             if knows(event.device):
                 publish(event)
+                if isinstance(event, Samples):
+                    newest = max(newest, event.samples[-1][1].source_time)
+        age = time.time_ns() - newest
+        if 0 <= age < OLD:  # one that is told again says nothing of the way
+            HOP.observe(age / SECOND)
 
     def _gap(self, name: str, owner: Owner) -> None:
         """Frames were missed: it is to tell everything again."""

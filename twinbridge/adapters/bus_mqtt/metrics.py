@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
 FRAMES = Counter("twinbridge_bus_frames", "Messages with samples.", ["direction"])
 REFUSED = Counter(
@@ -16,4 +16,9 @@ RECORDS = Counter(
 )
 REPEATED = Counter("twinbridge_bus_repeated", "Records and requests that came again.", ["what"])
 WAITING = Gauge("twinbridge_bus_records_waiting", "Records that the agent does not have yet.")
+HOP = Histogram(
+    "twinbridge_bus_hop_seconds",
+    "From the time of a value's source to the agent's twin, the newest of each message.",
+    buckets=(0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1, 5),
+)
 CONNECTED = Gauge("twinbridge_bus_connected", "1 while the bus' broker is there.")
