@@ -193,13 +193,16 @@ class Connection:
 
 @asynccontextmanager
 async def connected(
-    broker: Broker, on_message: OnMessage, will: Will | None = None
+    broker: Broker, on_message: OnMessage, will: Will | Callable[[], Will] | None = None
 ) -> AsyncIterator[Connection]:
-    """Raises Unreachable when the broker is not reached, or refuses, within its timeout."""
+    """Raises Unreachable when the broker is not reached, or refuses, within its timeout.
+
+    A will that is a function is asked for right before CONNECT; its owner names the client.
+    """
     if not broker.client_id:
         # The parts of a process that share a broker differ by their wills. One that comes back
         # has its old id: the broker ends the old session, and its will speaks first.
-        own = client_id(f"{broker.endpoint} {will.topic if will else ''}")
+        own = client_id(f"{broker.endpoint} {will.topic if isinstance(will, Will) else ''}")
         broker = replace(broker, client_id=own, called=broker.endpoint)
     connection = Connection(broker, on_message)
     async with AsyncExitStack() as stack:

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -432,14 +432,18 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    broker: Broker, to: Receiver, will: Will | None = None
+    broker: Broker, to: Receiver, will: Will | Callable[[], Will] | None = None
 ) -> AsyncIterator[Session]:
-    """Raises LinkLost when the broker is not reached, or refuses, within `timeout`."""
+    """Raises LinkLost when the broker is not reached, or refuses, within `timeout`.
+
+    A will that is a function is asked for once the broker is reached, right before CONNECT.
+    """
     session: Session | None = None
     try:
         async with asyncio.timeout(broker.timeout / SECOND):
             password = await asyncio.to_thread(_password, broker)
-            session = Session(broker, await dial(broker), to, will)
+            sock = await dial(broker)
+            session = Session(broker, sock, to, will() if callable(will) else will)
             await session.begin(password)
     except (OSError, ValueError) as error:
         if session is not None:
