@@ -94,7 +94,8 @@ class Lease:
         self._sent: dict[int, int] = {}
         self._listening = False
         self._listens_since = NEVER
-        self._deaf_since = NEVER
+        self._sure = NEVER
+        """When we last heard ourselves, on any connection."""
         self._confirmed: int | None = None
         """When the latest statement was said that came back on this connection."""
 
@@ -126,7 +127,7 @@ class Lease:
         if self.held and self._confirmed is not None and not self._lapsed(now):
             times.append(self._confirmed + TTL - MARGIN)
         times += [since + TTL for since in self._leaving.values() if since + TTL > now]
-        times += [other.heard + TTL for other in self._alive(now)]
+        times += [other.heard + TTL for other in self._alive(now) if other.heard + TTL > now]
         return min(times)
 
     def abandoned(self, now: int) -> list[str]:
@@ -166,16 +167,15 @@ class Lease:
         self.say_at = NEVER
 
     def listen(self, now: int) -> None:
-        """A subscription begins. Who was alive when the last one ended has a whole TTL again."""
+        """A subscription begins. Who was alive when we last listened has a whole TTL again."""
         for other in self._alive(now):
             other.heard = now
         self._listening, self._listens_since = True, now
         self._begin_anew()
 
-    def lost(self, now: int) -> None:
+    def lost(self) -> None:
         """The subscription has ended; from here on everything held is in doubt."""
-        if self._listening:
-            self._listening, self._deaf_since = False, now
+        self._listening = False
         self._begin_anew()
 
     def say(self, now: int) -> Statement:
@@ -234,8 +234,8 @@ class Lease:
         return silent and not other.cleared and bool(other.claims or other.holds)
 
     def _alive(self, now: int) -> Iterator[_Other]:
-        """Others that were heard within TTL, or within TTL of when we stopped listening."""
-        then = now if self._listening else self._deaf_since
+        """Others that were heard within TTL, or within TTL of when we last heard ourselves."""
+        then = self._sure if self._lapsed(now) else now
         return (other for other in self._others.values() if then - other.heard < TTL)
 
     def _note(self, owner: str, said: Statement, now: int) -> None:
@@ -268,7 +268,7 @@ class Lease:
         for key, asked in list(self._asked.items()):
             if asked.n and asked.n <= n:
                 self._decide(key, asked, now)
-        self._confirmed = said_at
+        self._confirmed, self._sure = said_at, now
 
     def _decide(self, key: str, asked: _Asked, now: int) -> None:
         """Ours, unless one that was not silent for TTL when we asked says that it holds it."""

@@ -157,7 +157,7 @@ class Leases:
                 await self._bell.wait()
         finally:
             self._connection = None
-            self._lease.lost(monotonic_ns())
+            self._lease.lost()
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
