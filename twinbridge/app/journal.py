@@ -55,8 +55,15 @@ class Journal:
 
     async def save_now(self, alarm: Alarm, *audit: Audit) -> None:
         """Keep the alarm before returning, then tell. Raises StoreUnavailable."""
-        await self._store.save_alarm(alarm, *audit)
-        self._alarms.pop(alarm.id, None)
+        # An older state that waits must not reach the disk after this one.
+        older = self._alarms.pop(alarm.id, None)
+        try:
+            await self._store.save_alarm(alarm, *audit)
+        except StoreUnavailable:
+            if older is not None:
+                self._alarms.setdefault(alarm.id, older)
+                self._bell.ring()
+            raise
         self._bus.publish(AlarmChanged(alarm))
 
     async def save_mode(self, rule: str, mode: str, audit: Audit) -> None:
