@@ -137,12 +137,13 @@ def floor(load: Load, plant: Generator) -> AbstractAsyncContextManager[Counting]
 
 @dataclass
 class TwinBridge:
-    """A running `twinbridge run`, and its REST API."""
+    """A running `twinbridge run` or a pod, and where it is asked."""
 
     child: asyncio.subprocess.Process
     api: httpx.AsyncClient
     started: float
     log: Path
+    name: str = "twinbridge run"
 
     async def metrics(self) -> dict[str, float]:
         """Sample name with its labels → value, e.g. `twinbridge_polls_total`."""
@@ -167,11 +168,11 @@ class TwinBridge:
                 if (await self.api.get("/readyz")).is_success:
                     return
             await asyncio.sleep(0.02)
-        raise Broken(f"twinbridge run is not ready in {START_LIMIT:.0f} s")
+        raise Broken(f"{self.name} is not ready in {START_LIMIT:.0f} s")
 
     def must_run(self) -> None:
         if self.child.returncode is not None:
-            raise Broken(f"twinbridge run ended by itself:\n{self.log.read_text()[-2000:]}")
+            raise Broken(f"{self.name} ended by itself:\n{self.log.read_text()[-2000:]}")
 
 
 def twinbridge(load: Load, plant: Generator) -> AbstractAsyncContextManager[TwinBridge]:
@@ -201,6 +202,26 @@ async def twinbridge_over(definitions: str) -> AsyncIterator[TwinBridge]:
                     yield running
                 finally:
                     running.must_run()
+
+
+@asynccontextmanager
+async def twinbridge_role(place: Path, *words: object, listen: str) -> AsyncIterator[TwinBridge]:
+    """A `twinbridge` command of node NODE that shows its metrics where option `listen` says."""
+    role, address = str(words[0]), f"127.0.0.1:{free_port()}"
+    state, log = place / role, place / f"{role}.log"
+    command = [TWINBRIDGE, *words, "--node", NODE, "--state-dir", state, listen, address]
+    with log.open("wb") as out:
+        started = time.monotonic()
+        async with (
+            process(*command, stdout=out, stderr=out) as child,
+            httpx.AsyncClient(base_url=f"http://{address}", timeout=10) as api,
+        ):
+            running = TwinBridge(child, api, started, log, f"twinbridge {role}")
+            await running.until_ready()
+            try:
+                yield running
+            finally:
+                running.must_run()
 
 
 def free_port() -> int:
