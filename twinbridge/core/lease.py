@@ -242,7 +242,7 @@ class Lease:
         known = self._others.get((owner, said.boot))
         if known is not None and said.n <= known.n:
             return  # late, or kept since before: no sign of life
-        before = known.holds if known is not None else {}
+        before = known.holds if known is not None and now - known.heard < TTL else {}
         self._others[owner, said.boot] = _Other(
             owner,
             said.boot,

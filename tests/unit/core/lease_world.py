@@ -97,10 +97,17 @@ class World:
         end = self.now + duration
         while self._events and self._events[0][0] <= end:
             self.now, _, event = heapq.heappop(self._events)
+            self._forget_what_stops_in_doubt()
             event()
             self.check()
         self.now = end
         self.check()
+
+    def _forget_what_stops_in_doubt(self) -> None:
+        """It stops as fast as it can; another one may have it by right, also when doubt ends."""
+        for node in self.nodes.values():
+            if node.lease._lapsed(self.now):
+                node.stopping = frozenset()
 
     # What may happen.
 

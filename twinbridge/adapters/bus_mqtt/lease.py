@@ -20,8 +20,8 @@ from twinbridge.mqtt.connection import Connection, Message
 
 log = structlog.get_logger()
 
-LARGEST: Final = 4 * 1024 * 1024
-"""Bytes of a statement; a larger one is refused."""
+LARGEST: Final = 1024 * 1024
+"""Bytes of a statement; a larger one is refused, and brokers take no more than 2 MB."""
 LONGEST_NAME: Final = 1024
 """Characters of an owner id or an endpoint."""
 
@@ -106,10 +106,10 @@ class Leases:
         its link is closed, or after TTL.
         """
         wanted = frozenset(keys)
-        if len(wanted) > MOST_KEYS:
+        if len(wanted) > MOST_KEYS or sum(map(len, wanted)) > LARGEST // 2:
             raise InvalidInput(
                 f"{len(wanted)} endpoints are too many for one driver: give it a share of at "
-                f"most {MOST_KEYS}"
+                f"most {MOST_KEYS}, whose addresses are {LARGEST // 2} characters together"
             )
         self._lease.want(wanted, monotonic_ns())
         self._after()
