@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from agent_rig import Edge, device, running_agent, until
+from agent_rig import Edge, device, good, running_agent
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -105,6 +105,11 @@ class Scada:
     def of(self, topic: str) -> list[Heard]:
         return [h for h in list(self.heard) if h.topic == f"{PREFIX}/{topic}"]
 
+    def raw(self, topic: str) -> bytes | None:
+        """What was last told on a topic."""
+        found = self.of(topic)
+        return found[-1].payload if found else None
+
     def last(self, topic: str) -> Any:
         """What stands on a topic, as JSON; None without a message, or with an empty one."""
         found = self.of(topic)
@@ -171,4 +176,4 @@ async def shown(
                 task.result()
 
 
-__all__ = ["PREFIX", "Heard", "Plant", "Scada", "device", "options", "shown", "soon", "until"]
+__all__ = ["PREFIX", "Heard", "Plant", "Scada", "device", "good", "options", "shown", "soon"]

@@ -33,7 +33,7 @@ class PlainFace(Face):
         self._twins = twins
         self._topics = Topics(options, twins.node)
         broker = parse_url(options.broker)
-        self._broker = replace(broker, called=f"{broker.endpoint} (SCADA)")
+        self._broker = replace(broker, called=f"{broker.endpoint} (plain MQTT)")
         self._desk = CommandDesk(self._topics, twins, broker.endpoint, monotonic)
         self._outages = Outages()
         self._shown_until = 0
