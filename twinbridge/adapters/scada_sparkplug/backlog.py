@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from twinbridge.adapters.scada_sparkplug.metrics import LOST
 from twinbridge.core.model import Sample
 
 Kept: TypeAlias = tuple[str, Sequence[tuple[str, Sample]]]
 """A device, and samples of it in their order."""
+
+
+DOUBT: Final = 10.0
+"""Seconds: what was said so shortly before a session ended may have come to nobody. Two
+keep-alives, since a broker that falls silent is given up after one and a half."""
 
 
 class Backlog:
@@ -21,6 +26,9 @@ class Backlog:
         self._waiting: deque[Kept] = deque()
         self._aside: dict[str, deque[Kept]] = {}
         self._size = 0
+        self._sent: deque[tuple[float, Kept]] = deque()
+        """What was said in the last seconds, with its monotonic time."""
+        self._sent_size = 0
         self.lost = 0
         """Samples let go since the start."""
 
@@ -64,6 +72,25 @@ class Backlog:
         """Count samples that are not sent."""
         self.lost += samples
         LOST.inc(samples)
+
+    def sent(self, said: Kept, now: float) -> None:
+        """Samples were said. `now`: monotonic, s."""
+        self._sent.append((now, said))
+        self._sent_size += len(said[1])
+        self._forget_sent(now)
+
+    def doubt(self, now: float) -> None:
+        """The session ended: what was said last is to be said again."""
+        self._forget_sent(now)
+        for _, said in self._sent:
+            self.put(*said)
+        self._sent.clear()
+        self._sent_size = 0
+
+    def _forget_sent(self, now: float) -> None:
+        while self._sent and (self._sent[0][0] < now - DOUBT or self._sent_size > self._most):
+            _, (_, samples) = self._sent.popleft()
+            self._sent_size -= len(samples)
 
     def _drop_oldest(self) -> None:
         if self._aside:

@@ -9,7 +9,8 @@ from typing import Final
 from twinbridge.adapters.scada_sparkplug.device import ShownDevice
 from twinbridge.adapters.scada_sparkplug.limits import REFUSAL, Allowance, Refusals, Waiting
 from twinbridge.adapters.scada_sparkplug.metrics import COMMANDS
-from twinbridge.adapters.scada_sparkplug.node import REBIRTH, Node
+from twinbridge.adapters.scada_sparkplug.node import Node
+from twinbridge.adapters.scada_sparkplug.own import REBIRTH
 from twinbridge.adapters.scada_sparkplug.payload import Metric, decode
 from twinbridge.adapters.scada_sparkplug.topics import Topics, Verb
 from twinbridge.adapters.scada_sparkplug.values import unpack
@@ -18,8 +19,9 @@ from twinbridge.errors import TwinBridgeError
 from twinbridge.mqtt.connection import Message
 from twinbridge.ports import Actor, Twins
 
-LONGEST: Final = 65_536
-"""Bytes of a command."""
+LONGEST: Final = 32_768
+"""Bytes of a command: some hundred metrics."""
+_AWAY: Final = "no device of that id is connected"
 _SHOWN: Final = 200
 """Characters of a topic or name that a stranger gave, as the journal has them."""
 
@@ -69,6 +71,8 @@ class CommandDesk:
             self._refuse(message, f"it has more than {LONGEST} bytes")
         elif id_ is None:
             self._hear_node(message)
+        elif self._node.device(id_) is None:
+            self._refuse(message, _AWAY)
         elif not self._waiting.put(id_, (id_, message)):
             self._refuse(message, "too many commands wait", "dropped")
 
@@ -106,7 +110,7 @@ class CommandDesk:
             raise Refused("commands are refused here")
         device = self._node.device(id_)
         if device is None:
-            raise Refused("no device of that id is connected")
+            raise Refused(_AWAY)
         patch = _patch(device, message.payload)
         name = device.spec.name
         if not self._allowance.spend(name):

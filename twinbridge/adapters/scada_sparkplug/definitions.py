@@ -29,10 +29,6 @@ class ShownDevices:
     def __len__(self) -> int:
         return len(self._devices)
 
-    @property
-    def alive(self) -> int:
-        return sum(device.alive for device in self)
-
     def get(self, name: str) -> ShownDevice | None:
         return self._devices.get(name)
 

@@ -14,7 +14,7 @@ PER_SECOND: Final = 20.0
 REFUSAL: Final = 10.0
 """What a command that the agent refuses costs beside one that it takes: both go to disk."""
 PER_DEVICE: Final = 64
-IN_ALL: Final = 1024
+IN_ALL: Final = 512
 TELL_EVERY: Final = 10.0
 
 Item = TypeVar("Item")

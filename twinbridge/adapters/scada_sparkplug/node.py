@@ -12,17 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final, TypeAlias
 
-from twinbridge import __version__
 from twinbridge.adapters.scada_sparkplug.backlog import Backlog
 from twinbridge.adapters.scada_sparkplug.definitions import ShownDevices
 from twinbridge.adapters.scada_sparkplug.device import ShownDevice
 from twinbridge.adapters.scada_sparkplug.metrics import KEPT, REBIRTHS, REBIRTHS_DEFERRED, SAMPLES
-from twinbridge.adapters.scada_sparkplug.payload import DataType, Field, Metric
+from twinbridge.adapters.scada_sparkplug.own import OwnMetrics
 from twinbridge.adapters.scada_sparkplug.speech import (
     Outgoing,
     Speech,
     bd_seq_metric,
-    born,
     in_order,
 )
 from twinbridge.adapters.scada_sparkplug.topics import Topics, Verb
@@ -31,7 +29,6 @@ from twinbridge.core.model import MILLISECOND, Sample
 from twinbridge.errors import UnknownName
 from twinbridge.ports import Change, DefinitionsChanged, Twins
 
-REBIRTH: Final = "Node Control/Rebirth"
 REBIRTH_EVERY: Final = 5.0
 """Seconds between two births that hosts ask for."""
 LIVE_MOST: Final = 10_000
@@ -59,9 +56,12 @@ class Node:
         self._keep = keep
         self._speech = Speech(topics)
         self._devices = ShownDevices(twins, writable=writable)
+        self._own = OwnMetrics(self._devices.aliases)
         self._backlog = Backlog(keep)
         self._in_session = False
         self._bd_seq = 0
+        self._alive = 0
+        """Devices whose birth is out."""
         self._births_due = ""
         """Why, '' for not."""
         self._unborn: deque[str] = deque()
@@ -70,8 +70,6 @@ class Node:
         self._live_samples = 0
         self._taken = 0
         """Changes that have left `_live`."""
-        self._told: dict[str, int] = {}
-        """Metrics of the node that change, as last said."""
         self._asked = False
         self._rebirth_not_before = 0.0
 
@@ -88,6 +86,7 @@ class Node:
         self._in_session = self._asked = False
         self._births_due = ""
         self._all_dead()
+        self._backlog.doubt(self._mono())
         self._keep_live()
 
     def take(self, changes: Iterable[Change]) -> None:
@@ -174,16 +173,10 @@ class Node:
         names = [device.spec.name for device in self._devices]
         self._unborn = deque(names)
         now = self._now()
-        self._told = self._node_values(sum(self._answers(name) for name in names))
-        metrics = [
-            bd_seq_metric(self._bd_seq, now),
-            born(REBIRTH, DataType.BOOLEAN, value=False, now=now),
-            self._node_metric("Node Info/Software", DataType.STRING, "TwinBridge", now),
-            self._node_metric("Node Info/Version", DataType.STRING, __version__, now),
-        ]
-        for name, value in self._told.items():
-            metrics.append(self._node_metric(name, DataType.INT64, value, now))
-        return self._speech.begin(now, metrics)
+        alive = sum(self._answers(name) for name in names)
+        metrics = self._own.birth(len(names), alive, self._backlog.lost, now)
+        bd_seq = bd_seq_metric(self._bd_seq, now)
+        return self._speech.begin(now, (bd_seq, *metrics))
 
     def _next_births(self) -> list[Outgoing]:
         """Of some devices at a time: hundreds of them take longer than others should wait."""
@@ -202,6 +195,7 @@ class Node:
         if not self._answers(name):
             return
         device.alive = True
+        self._alive += 1
         device.born_at = self._taken + len(self._live)
         self._backlog.back(name)
         metrics = device.birth(self._twins.twin(name).samples, now)
@@ -210,6 +204,7 @@ class Node:
     def _death_of(self, device: ShownDevice | None) -> Iterator[Outgoing]:
         if device is not None and device.alive:
             device.alive = False
+            self._alive -= 1
             yield self._speech.of_device(Verb.DDEATH, device, self._now())
 
     def _answers(self, name: str) -> bool:
@@ -219,6 +214,7 @@ class Node:
 
     def _all_dead(self) -> None:
         self._unborn.clear()
+        self._alive = 0
         for device in self._devices:
             device.alive = False
 
@@ -279,6 +275,7 @@ class Node:
     def _data(self, gathered: Gathered, *, historical: bool = False) -> Iterator[Outgoing]:
         now = self._now()
         for device, samples in gathered.items():
+            self._backlog.sent((device.spec.name, samples), self._mono())
             for metrics in in_order(device, samples, now, historical=historical):
                 SAMPLES.labels("historical" if historical else "live").inc(len(metrics))
                 yield self._speech.of_device(Verb.DDATA, device, now, metrics)
@@ -309,30 +306,10 @@ class Node:
         self._live.clear()
         self._live_samples = 0
 
-    # The node's own metrics.
-
-    def _node_values(self, alive: int) -> dict[str, int]:
-        return {
-            "Node Info/Devices": len(self._devices),
-            "Node Info/Devices Connected": alive,
-            "Node Info/Lost Samples": self._backlog.lost,
-        }
-
-    def _node_metric(self, name: str, kind: DataType, value: int | str, now: int) -> Metric:
-        return born(name, kind, value, now, self._devices.aliases.of("", name))
-
     def _node_data(self) -> list[Outgoing]:
-        values = self._node_values(self._devices.alive)
-        if values == self._told:
-            return []
-        now, alias = self._now(), self._devices.aliases.of
-        changed = [
-            Metric(None, alias("", name), now, None, value, Field.LONG)
-            for name, value in values.items()
-            if value != self._told[name]
-        ]
-        self._told = values
-        return [self._speech.of_node(Verb.NDATA, now, changed)]
+        now = self._now()
+        changed = self._own.changed(len(self._devices), self._alive, self._backlog.lost, now)
+        return [self._speech.of_node(Verb.NDATA, now, changed)] if changed else []
 
     def _now(self) -> int:
         """UTC ms."""

@@ -49,7 +49,7 @@ class Field(StrEnum):
     BYTES = "bytes_value"
 
 
-FIELDS: Final = {
+FIELDS: Final[dict[int, Field]] = {
     DataType.INT8: Field.INT,
     DataType.INT16: Field.INT,
     DataType.INT32: Field.INT,
@@ -73,7 +73,7 @@ FIELDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A named value beside a metric, of a basic type; None is null."""
+    """A named value beside a metric, of a type in FIELDS; None is null, or none of ours."""
 
     name: str
     type: int
@@ -149,7 +149,7 @@ def _fill_properties(message: Any, properties: tuple[Property, ...]) -> None:  #
         if of.value is None:
             value.is_null = True
         else:
-            setattr(value, FIELDS[DataType(of.type)], of.value)
+            setattr(value, FIELDS[of.type], of.value)
 
 
 def decode(content: bytes) -> Payload:
