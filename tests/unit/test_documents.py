@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
+import twinbridge.adapters.bus_mqtt.lease
 import twinbridge.adapters.scada_kubeedge.metrics  # noqa: F401 - its counters
 import twinbridge_mqtt.metrics  # noqa: F401 - its counters
 import twinbridge_opcua.subscription  # noqa: F401 - its counters

@@ -34,7 +34,7 @@ class Owner:
         self.leases = Leases(TOPICS, "modbus", name, self._changed)
         self.leases.want(keys)
         self.connection: Connection | None = None
-        self._broker = parse_url(url)
+        self._broker = parse_url(f"{url}?clientId={name}")  # several in one process
         self._name = name
 
     def _changed(self) -> None:

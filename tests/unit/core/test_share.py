@@ -61,7 +61,7 @@ def test_a_share_is_read_and_shown_alike() -> None:
     assert str(parse_share("2/3", ["line=bottling"])) == "2/3 line=bottling"
 
 
-@pytest.mark.parametrize("text", ["", "3/3", "1", "0/0", "-1/3", "1/3/5", "a/b", "١/٣", "0/99999"])
+@pytest.mark.parametrize("text", ["", "3/3", "1", "0/0", "-1/3", "1/3/5", "a/b", "0/99999"])
 def test_a_share_that_cannot_be_is_refused_with_what_is_allowed(text: str) -> None:
     with pytest.raises(InvalidInput, match="0 ≤ i < n"):
         parse_share(text)

@@ -21,7 +21,7 @@ from twinbridge.mqtt.connection import Connection, Message
 log = structlog.get_logger()
 
 LARGEST: Final = 1024 * 1024
-"""Bytes of a statement; a larger one is refused, and brokers take no more than 2 MB."""
+"""Bytes of a statement; a larger one is refused."""
 LONGEST_NAME: Final = 1024
 """Characters of an owner id or an endpoint."""
 
