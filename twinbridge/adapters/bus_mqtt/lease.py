@@ -134,7 +134,8 @@ class Leases:
         if said is not None:
             self._lease.heard(owner, said, now, kept=message.retained)
         elif message.topic == self._topic:
-            self._lease.overwritten(now)
+            if self._connection is not None:  # else it is our own farewell
+                self._lease.overwritten(now)
         elif message.payload:
             REFUSED.inc()
             log.debug("a lease cannot be read", owner=owner[:64], bytes=len(message.payload))
