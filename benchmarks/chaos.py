@@ -72,10 +72,13 @@ class Pod:
         )
         out.close()
 
+    def must_run(self) -> None:
+        if self.child is not None and self.child.returncode is not None and not self.since:
+            raise Broken(f"{self.name} ended by itself:\n{self.log.read_text()[-3000:]}")
+
     async def kill(self) -> None:
         assert self.child is not None
-        if self.child.returncode is not None:
-            raise Broken(f"{self.name} ended by itself:\n{self.log.read_text()[-3000:]}")
+        self.must_run()
         self.since = self.since or time.monotonic()
         self.kills += 1
         self.child.kill()
@@ -308,6 +311,8 @@ class Chaos:
         """All are there, and have handed over what they kept."""
 
         async def well() -> bool:
+            for pod in self.edge.pods:
+                pod.must_run()
             items = (await self.http.get("/api/v1/devices?limit=1000")).json()["items"]
             return bool(items) and all(d["connected"] for d in items)
 

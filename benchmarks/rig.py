@@ -224,10 +224,18 @@ async def twinbridge_role(place: Path, *words: object, listen: str) -> AsyncIter
                 running.must_run()
 
 
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that was free a moment ago, and not given before."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def cpu_seconds(pid: int) -> float:

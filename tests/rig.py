@@ -101,6 +101,9 @@ class Rig:
     def trip_is(self, state: TripState) -> Callable[[], bool]:
         return lambda: (alarm := self.alarm()) is not None and alarm.trip is state
 
+    def trip_is_of(self, rule: str, state: TripState) -> Callable[[], bool]:
+        return lambda: (alarm := self.alarm(rule)) is not None and alarm.trip is state
+
     def outcomes(self) -> list[Outcome]:
         return [e for e in self.events if isinstance(e, Outcome)]
 
