@@ -48,6 +48,8 @@ PATIENCE = 1.0
 BACKLOG = 262_144
 """Bytes that may wait for the broker; beyond them samples are coalesced."""
 UNKEPT_LIMIT = 10_000
+LONGEST_WAIT = 2.0
+"""Seconds between tries to reach the broker: less than a lease lasts."""
 FAREWELL = 1.0
 """Seconds that a good-bye may take."""
 
@@ -169,7 +171,7 @@ class DriverSide:
 
     async def run(self) -> NoReturn:
         """Serve until cancelled; says good-bye then."""
-        await stay_connected("bus", self._serve)
+        await stay_connected("bus", self._serve, longest=LONGEST_WAIT)
 
     async def _serve(self) -> None:
         topics = self._topics
