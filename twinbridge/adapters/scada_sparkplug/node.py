@@ -156,8 +156,8 @@ class Node:
         # History only beside what is live: who watches a machine does not wait for an archive.
         return self._next_births() or [
             *self._live_data(),
-            *self._node_data(),
             *self._history(),
+            *self._node_data(),
         ]
 
     # Births.
