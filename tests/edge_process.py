@@ -63,16 +63,36 @@ def machines(units: Mapping[int, RegisterBank]) -> Iterator[ModbusServer]:
         loop.close()
 
 
-class Edge:
-    """One `twinbridge run`; `log` is all that it has said."""
+def ask(port: int, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    """Status and body; raises OSError when nobody answers."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}{path}",
+        None if body is None else json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+        method=method,
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:
+            status, text = answer.status, answer.read()
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            status, text = refusal.code, refusal.read()
+    try:
+        return status, json.loads(text or b"null")
+    except ValueError:
+        return status, text.decode()
 
-    def __init__(self, definitions: Path, state: Path, *more: str) -> None:
+
+class Edge:
+    """One `twinbridge run`, or agent; `log` is all that it has said."""
+
+    def __init__(self, definitions: Path, state: Path, *more: str, role: str = "run") -> None:
         self.port = free_port()
         self._said = state.parent / f"edge-{self.port}.log"
         address = f"127.0.0.1:{self.port}"
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
-                [*COMMAND, "run", "-f", definitions, "--state-dir", state, "--api", address, *more],
+                [*COMMAND, role, "-f", definitions, "--state-dir", state, "--api", address, *more],
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
@@ -83,22 +103,7 @@ class Edge:
 
     def ask(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """Status and body; raises OSError when the edge does not answer."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            None if body is None else json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-            method=method,
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                status, text = answer.status, answer.read()
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                status, text = refusal.code, refusal.read()
-        try:
-            return status, json.loads(text or b"null")
-        except ValueError:
-            return status, text.decode()
+        return ask(self.port, method, path, body)
 
     def get(self, path: str) -> Any:
         return self.ask("GET", path)[1]
