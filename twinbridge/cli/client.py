@@ -7,18 +7,22 @@ import time
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
-import yaml
-from rich.console import Console
-from rich.table import Table
 
-from twinbridge.cli.agent_api import DEFAULT_API, AgentApi
-from twinbridge.cli.tables import alarms_table, devices_table, rules_table, twin_table
-from twinbridge.cli.watch import print_events, watch
+from twinbridge.cli.options import DEFAULT_API as DEFAULT_ADDRESS
 from twinbridge.errors import InvalidInput, TwinBridgeError, UnknownName
+
+# HTTP and tables are loaded by the commands that need them: a driver's memory has no room for them.
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from twinbridge.cli.agent_api import AgentApi
+
+DEFAULT_API = f"http://{DEFAULT_ADDRESS}"
 
 Api = Annotated[str, typer.Option("--api", envvar="TWINBRIDGE_API", help="The agent's URL.")]
 TokenFile = Annotated[
@@ -51,7 +55,9 @@ def get(
     token_file: TokenFile = None,
 ) -> None:
     """Show twins, standing alarms or rules."""
-    agent = AgentApi(api, token_file)
+    from twinbridge.cli.tables import alarms_table, devices_table, rules_table, twin_table
+
+    agent = _agent(api, token_file)
     lists: dict[str, Callable[[Iterable[Any]], Table]] = {
         "devices": devices_table,
         "alarms": alarms_table,
@@ -71,7 +77,9 @@ def watch_(
     token_file: TokenFile = None,
 ) -> None:
     """Show twins live, until interrupted."""
-    _until_interrupted(watch, AgentApi(api, token_file), device)
+    from twinbridge.cli.watch import watch
+
+    _until_interrupted(watch, _agent(api, token_file), device)
 
 
 def events(
@@ -80,7 +88,9 @@ def events(
     token_file: TokenFile = None,
 ) -> None:
     """Print every event as a line of JSON, until interrupted."""
-    _until_interrupted(print_events, AgentApi(api, token_file), device)
+    from twinbridge.cli.watch import print_events
+
+    _until_interrupted(print_events, _agent(api, token_file), device)
 
 
 def set_(
@@ -94,7 +104,7 @@ def set_(
     token_file: TokenFile = None,
 ) -> None:
     """Ask a device for values; all are taken up or none. VALUE is JSON, or else a string."""
-    agent = AgentApi(api, token_file)
+    agent = _agent(api, token_file)
     values = dict(_parse_wish(wish) for wish in wishes)
     if len(values) < len(wishes):
         raise InvalidInput("a property is given twice")
@@ -152,7 +162,7 @@ def ack(
     token_file: TokenFile = None,
 ) -> None:
     """Acknowledge an alarm."""
-    agent = AgentApi(api, token_file)
+    agent = _agent(api, token_file)
     found = _standing(agent, alarm)
     agent.post(f"/alarms/{_path(found)}/ack", {"comment": comment})
     typer.echo(f"{found}: acknowledged")
@@ -166,7 +176,7 @@ def shelve(
     token_file: TokenFile = None,
 ) -> None:
     """Silence an alarm for a while. Its trip stays armed."""
-    agent = AgentApi(api, token_file)
+    agent = _agent(api, token_file)
     found = _standing(agent, alarm)
     agent.post(f"/alarms/{_path(found)}/shelve", {"for": length, "reason": reason})
     typer.echo(f"{found}: shelved for {length}")
@@ -179,7 +189,7 @@ def reset(
     token_file: TokenFile = None,
 ) -> None:
     """Release a trip whose condition is clear. Nothing starts by itself."""
-    agent = AgentApi(api, token_file)
+    agent = _agent(api, token_file)
     found = _standing(agent, alarm)
     agent.post(f"/alarms/{_path(found)}/reset", {"reason": reason})
     typer.echo(f"{found}: reset; the machine does not start by itself")
@@ -199,9 +209,17 @@ def _standing(agent: AgentApi, alarm: str) -> str:
     return str(found[0])
 
 
+def _agent(api: str, token_file: Path | None) -> AgentApi:
+    from twinbridge.cli.agent_api import AgentApi
+
+    return AgentApi(api, token_file)
+
+
 def _until_interrupted(
     run: Callable[[AgentApi, str, Console], None], api: AgentApi, device: str
 ) -> None:
+    from rich.console import Console
+
     try:
         run(api, device, Console())
     except KeyboardInterrupt:
@@ -212,8 +230,12 @@ def _show(view: object, table: Table, output: Format) -> None:
     if output is Format.JSON:
         typer.echo(json.dumps(view, indent=2))
     elif output is Format.YAML:
+        import yaml
+
         typer.echo(yaml.safe_dump(view, sort_keys=False), nl=False)
     else:
+        from rich.console import Console
+
         console = Console()
         if not console.is_terminal:  # piped, a table keeps its rows whole
             console = Console(width=WHOLE_ROWS)
