@@ -236,8 +236,16 @@ async def stay_connected(
             why = str(_first(lost))
             (log.debug if said else log.warning)("broker lost", part=name, why=why)
             said = True
+        _pass_cancellation()
         await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, hides nothing
         wait = min(2 * wait, longest)
+
+
+def _pass_cancellation() -> None:
+    """A task group that fails while it is cancelled raises only its failure (before 3.13)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _first(group: BaseExceptionGroup[Unreachable]) -> BaseException:
