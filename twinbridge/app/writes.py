@@ -15,6 +15,7 @@ from twinbridge.app.worker import Worker
 from twinbridge.core.messages import Desire, DesiredState, Outcome
 from twinbridge.core.model import PropertyRef, Value
 from twinbridge.core.rule import RuleInstance, Write
+from twinbridge.core.twin import check_desired
 from twinbridge.errors import Interlocked, TwinBridgeError, UnknownName, Unreachable
 from twinbridge.ports import Bus
 
@@ -66,7 +67,7 @@ class Writes:
             served[1].press(stop)
 
     def desire(self, desire: Desire) -> None:
-        """Raises UnknownName, Interlocked, and Unreachable while writes are withheld.
+        """Raises UnknownName, InvalidDesired, Interlocked, Unreachable while writes are withheld.
 
         What becomes of it else comes as an Outcome.
         """
@@ -81,7 +82,7 @@ class Writes:
         if desire.version:
             self._taken[ref] = _Taken(desire.epoch, desire.version, desire.accepted)
         try:
-            self._submit(desire)
+            self._submit(self._checked(desire))
         except TwinBridgeError as error:
             if desire.version:  # it was not taken, and may come again
                 self._taken.pop(ref)
@@ -118,6 +119,14 @@ class Writes:
                 self._submit(command.desire)
             except TwinBridgeError as error:
                 command.finish(DesiredState.REJECTED, str(error), self._clock)
+
+    def _checked(self, desire: Desire) -> Desire:
+        """Its value as the property has it, whoever has looked at it before."""
+        served = self._served(desire.device)
+        point = served[0].points.get(desire.property) if served else None
+        if point is None:
+            return desire
+        return desire._replace(value=check_desired(point.spec, desire.value))
 
     def _submit(self, desire: Desire) -> None:
         served = self._served(desire.device)
