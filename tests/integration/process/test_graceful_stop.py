@@ -5,76 +5,21 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from asking import get, status_of
-from integration.faults.edge_process import COMMAND, Edge, edge, free_port, machines, until
-from integration.faults.line import MODEL, RUN, TEMPERATURE, bank, device, hot_rule
+from edge_process import Edge, edge, machines, until
+from line import MODEL, RUN, TEMPERATURE, bank, device, hot_rule
 from mosquitto import Mosquitto
+from pod_process import MQTT, OPCUA, Pod, agent, driver, patient, port_of, silence
 
 from twinbridge_simulators.registers import Table
 
 STOP = 15.0
 """Seconds; 5 are promised, a machine with other work to do may take longer."""
-
-OPCUA = """\
----
-apiVersion: devices.twinbridge.io/v1alpha1
-kind: DeviceModel
-metadata: {{name: boiler}}
-spec:
-  properties:
-  - {{name: pressure, type: float, opcua: {{node: "nsu=urn:boiler;s=pressure"}}}}
----
-apiVersion: devices.twinbridge.io/v1alpha1
-kind: Device
-metadata: {{name: silent-opcua}}
-spec:
-  modelRef: {{name: boiler}}
-  nodeName: edge-1
-  connection:
-    opcua: {{url: "opc.tcp://127.0.0.1:{port}", allowInsecure: true}}
-"""
-MQTT = """\
----
-apiVersion: devices.twinbridge.io/v1alpha1
-kind: DeviceModel
-metadata: {{name: sensor}}
-spec:
-  properties:
-  - {{name: level, type: float, mqtt: {{topic: "level", maxAge: 5m}}}}
----
-apiVersion: devices.twinbridge.io/v1alpha1
-kind: Device
-metadata: {{name: silent-mqtt}}
-spec:
-  modelRef: {{name: sensor}}
-  nodeName: edge-1
-  connection:
-    mqtt: {{url: "mqtt://127.0.0.1:{port}"}}
-"""
-
-
-@contextmanager
-def silence() -> Iterator[socket.socket]:
-    """A port that takes connections and bytes, and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
-        listener.settimeout(STOP)
-        yield listener
-
-
-def port_of(listener: socket.socket) -> int:
-    return int(listener.getsockname()[1])
-
-
-def patient(name: str, port: int) -> str:
-    """A device whose requests may take longer than a stop may."""
-    return device(name, port).replace("timeout: 150ms", "timeout: 30s")
 
 
 def stop(running: Edge | Pod) -> None:
@@ -155,38 +100,6 @@ def test_a_stop_before_it_serves_is_a_good_end_too(tmp_path: Path) -> None:
             stop(running)
 
 
-class Pod:
-    """A role of its own process; `log` is all that it has said."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        self._said = folder / f"{arguments[0]}.log"
-        state = str(folder / arguments[0])
-        with self._said.open("wb") as said:
-            self.process = subprocess.Popen(
-                [*COMMAND, *arguments, "--state-dir", state, "--node", "edge-1"],
-                stdout=said,
-                stderr=subprocess.STDOUT,
-            )
-
-    @property
-    def log(self) -> str:
-        return self._said.read_text()
-
-
-@contextmanager
-def pods(folder: Path, plant: Path, bus: str) -> Iterator[tuple[Pod, Pod, str, str]]:
-    """A Modbus driver and its agent, and the URLs of their probes."""
-    driver_at, agent_at = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    agent = Pod(folder, "agent", "-f", str(plant), "--bus", bus, "--api", agent_at)
-    driver = Pod(folder, "driver", "modbus", "--bus", bus, "--probes", driver_at)
-    try:
-        yield driver, agent, f"http://{driver_at}", f"http://{agent_at}"
-    finally:
-        for pod in (driver, agent):
-            pod.process.kill()
-            pod.process.wait(10)
-
-
 @pytest.mark.parametrize("broker", ["there", "killed", "hanging"])
 def test_pods_stop_soon_whatever_becomes_of_broker_and_machines(
     tmp_path: Path, broker: str
@@ -198,15 +111,15 @@ def test_pods_stop_soon_whatever_becomes_of_broker_and_machines(
         text = MODEL + device("a", plc.port) + hot_rule("a")
         text += "".join(patient(f"m{n}", port_of(there)) for n, there in enumerate(silent))
         (tmp_path / "plant.yaml").write_text(text)
-        driver, agent, probes, api = stack.enter_context(
-            pods(tmp_path, tmp_path / "plant.yaml", mosquitto.url)
-        )
-        until(lambda: status_of(f"{probes}/readyz") == 200, "the driver is ready")
-        until(lambda: '"connected":true' in get(f"{api}/api/v1/devices/a")[1], "the twin lives")
+        twins = stack.enter_context(agent(tmp_path, tmp_path / "plant.yaml", mosquitto.url))
+        links = stack.enter_context(driver(tmp_path, mosquitto.url))
+        until(lambda: status_of(f"{links.url}/readyz") == 200, "the driver is ready")
+        shown = f"{twins.url}/api/v1/devices/a"
+        until(lambda: '"connected":true' in get(shown)[1], "the twin lives")
         if broker == "killed":
             mosquitto.kill()
         elif broker == "hanging":
             mosquitto.pause()
             stack.callback(mosquitto.resume)
-        stop(driver)
-        stop(agent)
+        stop(links)
+        stop(twins)

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 from asking import status_of
-from integration.faults.edge_process import COMMAND, free_port, machines, until
-from integration.faults.line import MODEL, bank, device
+from edge_process import COMMAND, free_port, machines, until
+from line import MODEL, bank, device
 
 LOCKED_UP = """
 mount --make-rprivate /

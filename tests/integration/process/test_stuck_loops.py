@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from asking import get
-from integration.faults.edge_process import edge, machines
-from integration.faults.line import MODEL, bank, device
+from edge_process import edge, machines
+from line import MODEL, bank, device
 from prometheus_client import CollectorRegistry
 
 from twinbridge.cli.health import BEAT, LoopLag, links_verdict, probes_running

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from integration.faults.edge_process import cli
+from edge_process import cli
 
 UNITS = Path(__file__).parents[3] / "manifests" / "systemd"
 ROLES = {
