@@ -119,6 +119,13 @@ class SparkplugB(Model):
         default="Allow", description="Whether DCMD writes are taken; Rebirth always is."
     )
 
+    @field_validator("group")
+    @classmethod
+    def _no_host(cls, group: str) -> str:
+        if group == "STATE":
+            raise ValueError("STATE is where host applications are; allowed: any other group id")
+        return group
+
 
 class KubeEdgeTopics(Model):
     """The device topics of KubeEdge's EventBus, for applications that know them."""

@@ -80,7 +80,9 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def counted(outcome: str) -> float:
-    value = REGISTRY.get_sample_value("twinbridge_sparkplug_commands_total", {"outcome": outcome})
+    value = REGISTRY.get_sample_value(
+        "twinbridge_scada_sparkplug_commands_total", {"outcome": outcome}
+    )
     return value or 0.0
 
 

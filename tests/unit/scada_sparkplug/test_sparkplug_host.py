@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 
 from twinbridge.adapters.scada_sparkplug.host import PrimaryHost
 from twinbridge.adapters.scada_sparkplug.topics import Topics, Verb, clean, state
+from twinbridge.api.scada import SparkplugB
 
 
 def said(online: object, timestamp: object) -> bytes:
@@ -96,7 +97,7 @@ def test_timestamps_count_over_sessions() -> None:
     ],
 )
 def test_garbage_is_counted_and_changes_nothing(garbage: bytes) -> None:
-    name = "twinbridge_sparkplug_states_ignored_total"
+    name = "twinbridge_scada_sparkplug_states_ignored_total"
     before = REGISTRY.get_sample_value(name) or 0
     assert not a_host(garbage).online
     there = a_host(said(online=True, timestamp=5), garbage)
@@ -127,3 +128,8 @@ def test_a_command_names_its_device() -> None:
 def test_a_cleaned_name_has_nothing_that_topics_reserve(name: str) -> None:
     assert not set(clean(name)) & set("+/#\0")
     assert len(clean(name)) == len(name)
+
+
+def test_a_group_is_not_named_as_the_place_of_host_applications() -> None:
+    with pytest.raises(ValueError, match="STATE is where"):
+        SparkplugB(broker="mqtt://127.0.0.1", group="STATE")
