@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
 import twinbridge.adapters.bus_mqtt.lease
 import twinbridge.adapters.scada_kubeedge.metrics
-import twinbridge.adapters.scada_mqtt.metrics  # noqa: F401 - its counters
+import twinbridge.adapters.scada_mqtt.metrics
 import twinbridge.adapters.scada_sparkplug.metrics  # noqa: F401 - its counters
 import twinbridge_mqtt.metrics  # noqa: F401 - its counters
 import twinbridge_opcua.subscription  # noqa: F401 - its counters
