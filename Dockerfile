@@ -24,6 +24,7 @@ COPY constraints.txt /constraints.txt
 COPY --from=wheel /wheels /wheels
 RUN python -m venv --without-pip /opt/twinbridge
 
+# Every pod speaks MQTT, which is the bus.
 FROM build AS build-driver-modbus
 RUN set -- /wheels/twinbridge-*.whl \
     && pip --python /opt/twinbridge/bin/python install --no-cache-dir -c /constraints.txt "$1[modbus,mqtt]"
@@ -32,10 +33,13 @@ FROM build AS build-driver-opcua
 RUN set -- /wheels/twinbridge-*.whl \
     && pip --python /opt/twinbridge/bin/python install --no-cache-dir -c /constraints.txt "$1[opcua,mqtt]"
 
-# The bus speaks MQTT, as every driver and agent do.
-FROM build AS build-mqtt
+FROM build AS build-driver-mqtt
 RUN set -- /wheels/twinbridge-*.whl \
     && pip --python /opt/twinbridge/bin/python install --no-cache-dir -c /constraints.txt "$1[mqtt]"
+
+FROM build AS build-agent
+RUN set -- /wheels/twinbridge-*.whl \
+    && pip --python /opt/twinbridge/bin/python install --no-cache-dir -c /constraints.txt "$1[mqtt,scada]"
 
 FROM build AS build-all
 RUN set -- /wheels/twinbridge-*.whl \
@@ -75,13 +79,13 @@ COPY --from=build-driver-opcua /opt/twinbridge /opt/twinbridge
 CMD ["driver", "opcua", "--probes", "0.0.0.0:8471"]
 
 FROM driver AS driver-mqtt
-COPY --from=build-mqtt /opt/twinbridge /opt/twinbridge
+COPY --from=build-driver-mqtt /opt/twinbridge /opt/twinbridge
 CMD ["driver", "mqtt", "--probes", "0.0.0.0:8471"]
 
 FROM runtime AS agent
 ENV TWINBRIDGE_HEALTH=http://127.0.0.1:8470/healthz
 EXPOSE 8470
-COPY --from=build-mqtt /opt/twinbridge /opt/twinbridge
+COPY --from=build-agent /opt/twinbridge /opt/twinbridge
 CMD ["agent", "-f", "/etc/twinbridge"]
 
 FROM runtime AS simulator

@@ -13,14 +13,10 @@ from pathlib import Path
 import pytest
 from dockerfile import DOCKERFILE, ROOT, TARGETS, install_line
 
-PROTOCOLS = {"modbus": "pymodbus", "opcua": "asyncua", "mqtt": "paho-mqtt"}
 HOLDS = {
     "driver-modbus": {"pymodbus", "pyserial", "paho-mqtt"},
     "driver-opcua": {"asyncua", "cryptography", "paho-mqtt"},
-    "driver-mqtt": {"paho-mqtt"},
-    "agent": {"paho-mqtt"},
-    "run": {"pymodbus", "pyserial", "asyncua", "cryptography", "paho-mqtt"},
-    "simulator": {"pymodbus", "pyserial", "asyncua", "cryptography", "paho-mqtt"},
+    "agent": {"paho-mqtt", "protobuf"},
 }
 """Of what only some roles need; the bus takes paho-mqtt to every pod."""
 pytestmark = pytest.mark.timeout(300)
@@ -84,6 +80,15 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
             assert f"!{source}" in ignored, source
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_asks_for_the_extras_of_its_role(target: str) -> None:
+    protocol = target.removeprefix("driver-")
+    wanted = {"agent": {"mqtt", "scada"}, "run": {"all"}, "simulator": {"all"}}
+    extras = re.search(r"\[([a-z,]+)\]", install_line(target))
+    assert extras
+    assert set(extras[1].split(",")) == wanted.get(target, {protocol, "mqtt"})
+
+
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("wheels")
@@ -121,7 +126,7 @@ def build(wheels: Path, tmp_path: Path) -> Callable[[str], str]:
     return shell
 
 
-@pytest.mark.parametrize("target", [t for t in TARGETS if t not in ("driver-modbus", "simulator")])
+@pytest.mark.parametrize("target", ["driver-opcua", "agent"])
 def test_the_lines_of_a_target_choose_its_dependencies_and_no_others(
     target: str, build: Callable[[str], str]
 ) -> None:

@@ -27,7 +27,7 @@ def answers(pod: Pod) -> bool:
 def test_an_edge_is_ready_once_every_link_was_tried(tmp_path: Path) -> None:
     with silence() as listener, machines({1: bank(1)}) as plc:
         broker = f"mqtt://127.0.0.1:{port_of(listener)}"
-        slow = MQTT.format(port=port_of(listener)).replace(f'"{broker}"', f"{broker}, timeout: 6s")
+        slow = MQTT.format(port=port_of(listener)).replace(f'"{broker}"', f"{broker}, timeout: 4s")
         (tmp_path / "plant.yaml").write_text(MODEL + device("a", plc.port) + slow)
         with edge(tmp_path / "plant.yaml", tmp_path / "state") as running:
             running.ready(connected=1)
