@@ -229,23 +229,37 @@ async def stay_connected(
     while True:
         began = loop.time()
         try:
-            await serve()
+            await _alone(serve, name)
         except* Unreachable as lost:
             if loop.time() - began > LONGEST_WAIT:
                 wait, said = FIRST_WAIT, False
             why = str(_first(lost))
             (log.debug if said else log.warning)("broker lost", part=name, why=why)
             said = True
-        _pass_cancellation()
         await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, hides nothing
         wait = min(2 * wait, longest)
 
 
-def _pass_cancellation() -> None:
-    """A task group that fails while it is cancelled raises only its failure (before 3.13)."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+async def _alone(serve: Callable[[], Awaitable[None]], name: str) -> None:
+    """In a task of its own, so that a cancellation from outside is told from one within.
+
+    Before Python 3.13 a task group that fails in the very moment swallows the one, and of a task
+    of its own that failed the other stays behind (`Task.cancelling`).
+    """
+    task = asyncio.ensure_future(_awaited(serve))
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.debug("broker lost while stopping", part=name, why=str(error))
+        raise
+    task.result()
+
+
+async def _awaited(serve: Callable[[], Awaitable[None]]) -> None:
+    await serve()
 
 
 def _first(group: BaseExceptionGroup[Unreachable]) -> BaseException:
