@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from twinbridge.adapters.agent_store import AgentStore
-from twinbridge.adapters.bus_memory import MemoryBus, Subscription
+from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.adapters.bus_mqtt.agent_side import AgentSide
 from twinbridge.adapters.bus_mqtt.driver_side import DriverSide
 from twinbridge.adapters.bus_mqtt.topics import Topics
@@ -45,7 +45,7 @@ class Ends:
             self.newest[event.device] = event
         self.machines.publish(event)
 
-    def subscribe(self) -> Subscription:
+    def subscribe(self) -> AsyncIterator[Sequence[Event]]:
         return self.agent.subscribe()
 
     async def request(self, request: Request) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -37,7 +38,9 @@ class Subscription(AsyncIterator[Sequence[Event]]):
         self._lock = threading.Lock()
         self._urgent = False
         self._wake: asyncio.Future[None] | None = None
-        self._hurry: asyncio.Future[None] | None = None
+        self._first = 0
+        self.since = 0
+        """UTC ns at which the first event of the last batch was published."""
 
     @override
     async def __anext__(self) -> Sequence[Event]:
@@ -46,46 +49,51 @@ class Subscription(AsyncIterator[Sequence[Event]]):
             if self._wake is not None:
                 try:
                     await self._wake
-                    await self._gather()
                 finally:
-                    self._wake = self._hurry = None
+                    self._wake = None
         return batch
 
-    async def _gather(self) -> None:
-        """Let more come, for `linger` seconds or until something urgent has."""
-        loop = asyncio.get_running_loop()
+    def taken(self) -> Sequence[Event]:
+        """Everything since the last call, if there is anything; waits for nothing."""
         with self._lock:
-            if self._urgent or not self._linger:
-                return
-            self._hurry = loop.create_future()
-        timer = loop.call_later(self._linger, _set, self._hurry)
-        try:
-            await self._hurry
-        finally:
-            timer.cancel()
+            return self._emptied()
 
     def _take(self) -> list[Event]:
         """What waits; if nothing does, the next `put` will wake this reader's loop."""
         with self._lock:
-            batch, self._queue = self._queue, []
-            self._patience = self._limit
-            self._urgent = False
+            batch = self._emptied()
             if not batch:
                 self._wake = asyncio.get_running_loop().create_future()
         return batch
 
+    def _emptied(self) -> list[Event]:
+        batch, self._queue = self._queue, []
+        self.since = self._first
+        self._patience = self._limit
+        self._urgent = False
+        return batch
+
     def put(self, event: Event) -> None:
         """May be called in any thread."""
+        urgent = not isinstance(event, Samples | Contact)
         with self._lock:
             self._queue.append(event)
-            if len(self._queue) > self._patience:
+            first = len(self._queue) == 1
+            if first:
+                self._first = time.time_ns()
+            elif len(self._queue) > self._patience:
                 self._coalesce()
-            if len(self._queue) == 1 and self._wake is not None:
-                _ring(self._wake)
-            if not self._urgent and not isinstance(event, Samples | Contact):
-                self._urgent = True
-                if self._hurry is not None:
-                    _ring(self._hurry)
+            if self._wake is not None:
+                if urgent and not self._urgent:
+                    _call(_set, self._wake)
+                elif first:
+                    _call(self._gather if self._linger else _set, self._wake)
+            self._urgent |= urgent
+
+    def _gather(self, wake: asyncio.Future[None]) -> None:
+        """Let more come, for `linger` seconds or until something urgent has."""
+        if not wake.done():
+            wake.get_loop().call_later(self._linger, _set, wake)
 
     def _coalesce(self) -> None:
         """Keep of each property the newest sample, and all that is no sample, in order."""
@@ -167,9 +175,14 @@ class MemoryBus(Bus):
         self._subscriptions = [ref for ref in self._subscriptions if ref is not gone]
 
 
-def _ring(waiting: asyncio.Future[None]) -> None:
+def _call(call: Callable[[asyncio.Future[None]], None], waiting: asyncio.Future[None]) -> None:
+    """On the loop of the reader that waits: in its own thread at once, without waking it."""
+    loop = waiting.get_loop()
+    if asyncio._get_running_loop() is loop:  # noqa: SLF001 - documented, and meant for libraries
+        call(waiting)
+        return
     with suppress(RuntimeError):  # the reader's loop is closed
-        waiting.get_loop().call_soon_threadsafe(_set, waiting)
+        loop.call_soon_threadsafe(call, waiting)
 
 
 def _set(waiting: asyncio.Future[None]) -> None:

@@ -15,6 +15,10 @@ PIECE = 16_384
 """Bytes that are taken at once: some hundred messages, a few ms of the loop's time."""
 LARGE = 65_536
 """A packet that is longer is handed on as it comes, not gathered first."""
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+"""A broker that leaves Nagle's algorithm on (mosquitto, unless told) sends a small message only
+once the one before is acknowledged, and the system takes up to 40 ms for that (RFC 1122, 4.2.3.2).
+"""
 
 
 class BufferedSocket:
@@ -45,9 +49,16 @@ class BufferedSocket:
             came = self._socket.recv(PIECE)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return True
+        self._acknowledge()
         self.held = self.held[self.at :] + came if self.at < len(self.held) else came
         self.at = 0
         return bool(came)
+
+    def _acknowledge(self) -> None:
+        """Let the broker send on; the system forgets the wish, so that it is said each time."""
+        if _QUICKACK is not None:
+            with suppress(OSError):
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
 
     def deal(self, until: int) -> None:
         """Let the library read up to that place in `held`."""

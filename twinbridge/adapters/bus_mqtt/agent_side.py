@@ -6,12 +6,13 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import NoReturn
 
 import structlog
+from typing_extensions import override
 
 from twinbridge.adapters.agent_store import AgentStore
 from twinbridge.adapters.bus_memory import MemoryBus, Subscription
@@ -30,7 +31,7 @@ from twinbridge.adapters.bus_mqtt.encoding import (
 )
 from twinbridge.adapters.bus_mqtt.metrics import (
     CONNECTED,
-    FRAMES,
+    FRAMES_IN,
     GAPS,
     HOP,
     RECORDS,
@@ -41,7 +42,7 @@ from twinbridge.adapters.bus_mqtt.topics import Topics
 from twinbridge.adapters.driver_store import Record
 from twinbridge.adapters.state_sqlite import boot_id
 from twinbridge.api.broker import Broker, Will
-from twinbridge.core.messages import Request, Samples, SetMode, TellAll
+from twinbridge.core.messages import Event, Request, SetMode, TellAll
 from twinbridge.core.model import SECOND
 from twinbridge.errors import StoreUnavailable, TwinBridgeError, UnknownName, Unreachable
 from twinbridge.mqtt.connection import Connection, Message, connected, stay_connected
@@ -57,6 +58,7 @@ ASK_AGAIN = 1.0
 TELL_AGAIN = 1.0
 """Seconds between two questions to a driver for everything it knows."""
 ASSERT_AGAIN = 1.0
+FRAMES_TIMED = 1000
 HANDOVERS = 1000
 """Messages with records that wait for the disk; a driver has one on its way."""
 
@@ -83,6 +85,23 @@ class _Open:
     result: asyncio.Future[None]
     unknown: dict[str, TwinBridgeError] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+
+
+class _Timed(AsyncIterator[Sequence[Event]]):
+    """Who asks for the next batch has taken the one before: then its way is over."""
+
+    def __init__(self, batches: Subscription, sent: deque[int]) -> None:
+        self._batches = batches
+        self._sent = sent
+
+    @override
+    async def __anext__(self) -> Sequence[Event]:
+        now = time.time_ns()
+        while self._sent:
+            age = now - self._sent.popleft()
+            if 0 <= age < OLD:  # what an outage has held says nothing of the way
+                HOP.observe(age / SECOND)
+        return await anext(self._batches)
 
 
 class AgentSide(AgentBus):
@@ -125,6 +144,8 @@ class AgentSide(AgentBus):
         self._inner = MemoryBus(queue_limit=queue_limit)
         self._numbers = count(1)
         self._open: dict[int, _Open] = {}
+        self._sent: deque[int] = deque(maxlen=FRAMES_TIMED)
+        """Of frames that the agent has not taken yet: when their first event was said, UTC ns."""
         self._portions: dict[str, bytes] = {}
         self._records: deque[tuple[str, Sequence[tuple[int, Record]]]] = deque()
         self._records_bell = asyncio.Event()
@@ -137,8 +158,8 @@ class AgentSide(AgentBus):
 
     # For the agent.
 
-    def subscribe(self) -> Subscription:
-        return self._inner.subscribe()
+    def subscribe(self) -> AsyncIterator[Sequence[Event]]:
+        return _Timed(self._inner.subscribe(), self._sent)
 
     @property
     def coalesced(self) -> int:
@@ -259,7 +280,7 @@ class AgentSide(AgentBus):
 
     def _take_frame(self, name: str, payload: bytes) -> None:
         frame = decode_frame(payload)
-        FRAMES.labels("in").inc()
+        FRAMES_IN.inc()
         owner = self.owners.setdefault(name, Owner())
         owner.heard = asyncio.get_running_loop().time()
         if owner.lost:
@@ -268,15 +289,11 @@ class AgentSide(AgentBus):
             self._gap(name, owner)
         owner.frame_boot, owner.frame = frame.boot, frame.number
         knows, publish = self._knows, self._inner.publish
-        newest = 0
-        for event in frame.events:
-            if knows(event.device):
-                publish(event)
-                if isinstance(event, Samples):
-                    newest = max(newest, event.samples[-1][1].source_time)
-        age = time.time_ns() - newest
-        if 0 <= age < OLD:  # one that is told again says nothing of the way
-            HOP.observe(age / SECOND)
+        known = [event for event in frame.events if knows(event.device)]
+        for event in known:
+            publish(event)
+        if known and frame.since:
+            self._sent.append(frame.since)
 
     def _gap(self, name: str, owner: Owner) -> None:
         """Frames were missed: it is to tell everything again."""

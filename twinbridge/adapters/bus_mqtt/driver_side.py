@@ -30,7 +30,7 @@ from twinbridge.adapters.bus_mqtt.encoding import (
     encode_status,
 )
 from twinbridge.adapters.bus_mqtt.handover import Handover
-from twinbridge.adapters.bus_mqtt.metrics import CONNECTED, FRAMES, REFUSED
+from twinbridge.adapters.bus_mqtt.metrics import CONNECTED, FRAMES_OUT, REFUSED
 from twinbridge.adapters.bus_mqtt.requests import Requests
 from twinbridge.adapters.bus_mqtt.topics import Topics
 from twinbridge.adapters.driver_store import DriverStore, Record
@@ -98,6 +98,10 @@ class DriverSide:
         self._agent = ""
         self._frames = 0
         self._connection: Connection | None = None
+        self._open: Connection | None = None
+        """Where samples may be sent at once."""
+        self._stuck = asyncio.Event()
+        self._spoken = False
         self._also: Serve | None = None
         self._release: Serve | None = None
         self._hears: Callable[[Message], bool] = _nothing
@@ -132,15 +136,32 @@ class DriverSide:
             batch = await self._next(wait)
             records: list[Record] = list(self._unkept)
             self._unkept.clear()
+            values: list[Samples | Contact] = []
             for event in batch:
                 if isinstance(event, Samples | Contact):
-                    self._outgoing.publish(event)
+                    values.append(event)
                 elif not (isinstance(event, AlarmChanged) and self._store.has(event.alarm)):
                     records.append(event)
+            if values:
+                self._tell(values, self._events.since)
             if records:
                 await self._record(records)
 
+    def _tell(self, values: Sequence[Samples | Contact], since: int) -> None:
+        """At once while the broker takes them, and nothing older waits; else they line up."""
+        connection = self._open
+        if connection is None or not connection.alive:
+            for event in values:
+                self._outgoing.publish(event)
+            return
+        self._send_frame(connection, values, since)
+        if connection.backlog > BACKLOG:
+            self._open = None
+            self._stuck.set()
+
     async def _next(self, wait: float | None) -> Sequence[Event]:
+        if wait is None:
+            return await anext(self._events)
         try:
             async with asyncio.timeout(wait):
                 return await anext(self._events)
@@ -226,30 +247,39 @@ class DriverSide:
         connection.publish_soon(topic, encode_status(self._status), retain=True)
 
     async def _send_frames(self, connection: Connection) -> NoReturn:
-        waiting: asyncio.Task[Sequence[Event]] | None = None
+        """What has waited goes first; then `_tell` sends, and here is only said that we live."""
         try:
             while True:
-                waiting = waiting or asyncio.ensure_future(anext(self._waiting))
-                await asyncio.wait([waiting], timeout=HEARTBEAT)
-                batch: Sequence[Event] = ()
-                if waiting.done():
-                    batch, waiting = waiting.result(), None
-                self._send_frame(connection, batch)
+                self._stuck.clear()
                 await connection.drained(BACKLOG)
+                waited = [e for e in self._waiting.taken() if isinstance(e, Samples | Contact)]
+                if waited or not self._spoken:
+                    self._send_frame(connection, waited, self._waiting.since if waited else 0)
+                self._spoken = False
+                if connection.backlog <= BACKLOG:
+                    self._open = connection  # nothing waits: there was no turn of the loop since
+                    await self._stuck_for(HEARTBEAT / 2)
         finally:
-            if waiting is not None:
-                waiting.cancel()
+            self._open = None
 
-    def _send_frame(self, connection: Connection, batch: Sequence[Event]) -> None:
-        events = [event for event in batch if isinstance(event, Samples | Contact)]
+    async def _stuck_for(self, seconds: float) -> None:
+        """Until the broker takes no more, at most `seconds`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stuck.wait()
+
+    def _send_frame(
+        self, connection: Connection, events: Sequence[Samples | Contact], since: int
+    ) -> None:
         self._frames += 1
-        frame = encode_frame(Frame(self.boot, self._frames, events))
+        self._spoken = True
+        frame = encode_frame(Frame(self.boot, self._frames, events, since))
         connection.send(self._topics.samples(self._owner), frame)
-        FRAMES.labels("out").inc()
+        FRAMES_OUT.inc()
         if self.exports:
             for event in events:
                 if event.device in self.exports:
-                    told = encode_frame(Frame(self.boot, 0, [event]))
+                    told = encode_frame(Frame(self.boot, 0, [event], since))
                     connection.send(self._topics.input(event.device), told)
 
     async def _answer(self, agent: str, answer: Answer) -> None:

@@ -65,10 +65,13 @@ class Frame(NamedTuple):
     boot: str
     number: int
     events: Sequence[Samples | Contact]
+    since: int = 0
+    """UTC ns at which its machines said the first of it; 0: not told."""
 
 
 def encode_frame(frame: Frame) -> bytes:
-    return dumps([FORMAT, frame.boot, frame.number, [_event(e) for e in frame.events]])
+    boot, number, events, since = frame
+    return dumps([FORMAT, boot, number, [_event(e) for e in events], since])
 
 
 def _event(event: Samples | Contact) -> list[object]:
@@ -91,11 +94,14 @@ def decode_frame(payload: bytes) -> Frame:
 
 
 def _frame(content: list[object]) -> Frame:
-    version, boot, number, events = content
+    version, boot, number, events, *rest = content
     _check_format(version)
+    since = rest[0] if rest else 0
     if not isinstance(boot, str) or not isinstance(number, int) or not isinstance(events, list):
         raise Malformed("a frame is format, boot, number, events")
-    return Frame(boot, number, [_event_from(event) for event in events])
+    if not isinstance(since, int):
+        raise Malformed("a frame's time is in ns")
+    return Frame(boot, number, [_event_from(event) for event in events], since)
 
 
 def _event_from(event: list[object]) -> Samples | Contact:
