@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Annotated
 
 import typer
@@ -51,6 +52,9 @@ def driver(
     log_level: LogLevelOption = LogLevel.INFO,
 ) -> None:
     """Run one driver pod: the links of one protocol, and the rules that act on its devices."""
+    # The log library would load a terminal's library, for tracebacks in colour: 5 MiB for nothing.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]  # None forbids the import
+
     from twinbridge.api.broker import parse_url
     from twinbridge.cli.driver_pod import DriverOptions, run_driver
     from twinbridge.cli.logs import configure_logs
