@@ -123,9 +123,17 @@ class Scada:
 
 
 async def soon(condition: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Wait until it holds; what it looks into may not be there yet."""
     async with asyncio.timeout(patience):
-        while not condition():  # noqa: ASYNC110 - it looks at ordinary state, which has no event
+        while not _holds(condition):  # noqa: ASYNC110 - it looks at ordinary state, which has no event
             await asyncio.sleep(0.01)
+
+
+def _holds(condition: Callable[[], object]) -> bool:
+    try:
+        return bool(condition())
+    except (LookupError, TypeError):
+        return False
 
 
 @dataclass

@@ -190,12 +190,9 @@ def test_a_slow_line_gets_the_newest_of_each_property(
                     if number % 10 == 0:
                         await asyncio.sleep(0)
                 await soon(lambda: scada.value("pump-1/twin", "speed") == (2999, "good"))
-                told = [
-                    change["speed"]["value"]
-                    for heard in scada.of("pump-1/changes")
-                    if "speed" in (change := heard.content["properties"])
-                ]
-                assert told == sorted(told)
+                changes = [h.content["properties"] for h in scada.of("pump-1/changes")]
+                told = [change["speed"]["value"] for change in changes if "speed" in change]
+                assert told == sorted(set(told))
                 assert told[-1] == 2999
 
     asyncio.run(story())

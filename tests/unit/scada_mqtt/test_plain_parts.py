@@ -3,9 +3,11 @@ import json
 
 import pytest
 from agent_rig import device, good
+from hypothesis import given
+from hypothesis import strategies as st
 
 from twinbridge.adapters.scada_mqtt import payload, requests
-from twinbridge.adapters.scada_mqtt.history import MOST_OUTAGES, WINDOW, Outage, Outages
+from twinbridge.adapters.scada_mqtt.history import MOST_OUTAGES, WINDOW, Outage, Outages, divided
 from twinbridge.adapters.scada_mqtt.limits import BURST, REFUSAL, Allowance
 from twinbridge.adapters.scada_mqtt.payload import Values
 from twinbridge.adapters.scada_mqtt.waiting import IN_ALL, PER_KEY, FairQueue
@@ -19,6 +21,7 @@ from twinbridge.errors import (
     UnknownName,
     Unreachable,
 )
+from twinbridge.ports import HistoryRow
 
 NUMBERS, TEXTS = Values(text_beyond=False), Values(text_beyond=True)
 
@@ -188,3 +191,19 @@ def test_outages_are_sent_oldest_first_in_windows_and_none_is_lost() -> None:
     first = outages.window()
     assert first is not None
     assert first.start == 0
+
+
+@given(st.lists(st.integers(0, 5), max_size=30).map(sorted), st.integers(1, 8))
+def test_pages_of_history_give_every_time_once_however_many_samples_share_it(
+    times: list[int], limit: int
+) -> None:
+    kept = [HistoryRow(time, number, "good") for number, time in enumerate(times)]
+    start: int | None = 0
+    sent: list[HistoryRow] = []
+    while start is not None:
+        page, start = divided([r for r in kept if r.timestamp >= (start or 0)][:limit], limit)
+        sent += page
+    assert sorted(set(sent)) == sorted(sent)
+    assert {row.timestamp for row in sent} == set(times)
+    if all(times.count(time) < limit for time in times):
+        assert sent == kept

@@ -106,15 +106,14 @@ class Backfill:
         self, device: str, name: str, window: Outage
     ) -> AsyncGenerator[Sequence[HistoryRow], None]:
         """The samples in pages; as much time as each took is left to others."""
-        start, full = window.start, True
-        while full and start < window.end:
+        start: int | None = window.start
+        while start is not None and start < window.end:
             began = monotonic()
             rows = await self._twins.recorded(device, name, start, window.end, PAGE)
-            if rows:
-                yield rows
-                start = rows[-1].timestamp + 1
-            full = len(rows) == PAGE
-            await asyncio.sleep(max(monotonic() - began, len(rows) / PER_SECOND))
+            page, start = divided(rows, PAGE)
+            if page:
+                yield page
+            await asyncio.sleep(max(monotonic() - began, len(page) / PER_SECOND))
 
     async def _send(self, device: str, rows: Mapping[str, Sequence[HistoryRow]]) -> None:
         await self._outlet.drained(QUIET)
@@ -123,3 +122,15 @@ class Backfill:
             content = payload.history(self._twins.now(), rows, self._values)
             self._outlet.send("history", place.history, content)
             LATE.inc(sum(map(len, rows.values())))
+
+
+def divided(rows: Sequence[HistoryRow], limit: int) -> tuple[Sequence[HistoryRow], int | None]:
+    """What to send of the `limit` rows that were asked for, and from when to go on, if at all.
+
+    Rows of one time are not parted, since what follows is asked for by time.
+    """
+    if len(rows) < limit:
+        return rows, None
+    last = rows[-1].timestamp
+    whole = [row for row in rows if row.timestamp < last]
+    return (whole, last) if whole else (rows, last + 1)

@@ -104,20 +104,19 @@ class Service:
     async def _follow(self, retained: dict[str, str]) -> None:
         while True:
             try:
-                # Followed from here on: what is looked at afterwards lacks nothing.
+                self._look_anew()
+                self._clear(retained)
+                retained = {}
+                # Nothing may be awaited in between: what is followed begins where we looked.
                 async with aclosing(self._twins.follow(TICK)) as batches:
-                    await anext(batches)
-                    self._look_anew()
-                    self._clear(retained)
-                    retained = {}
-                    await self._settle()
-                    self._all_shown.set()
                     async for batch in batches:
                         await self._take(batch)
                         await self._settle()
-                    return
+                        self._all_shown.set()
             except FellBehind:
                 RESYNCS.inc()
+            else:
+                return  # the agent ends
 
     def _look_anew(self) -> None:
         self.shown.define()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -32,8 +32,8 @@ class _Device:
     writable: tuple[str, ...]
     told: dict[str, Sample] = field(default_factory=dict)
     """The last sample of each property that went to `changes`, or to the first twin."""
-    withheld: int = 0
-    """Samples that wait until the broker has room, or were replaced meanwhile."""
+    withheld: dict[str, Sample] = field(default_factory=dict)
+    """The newest of each property that waits until the broker has room."""
     twin_due: float = 0.0
     """s of the monotonic clock: not before that, unless something urgent comes."""
     waits: bool = False
@@ -99,11 +99,14 @@ class ShownTwins:
     def _made(self, name: str, place: Place) -> _Device:
         view = self._twins.twin(name)
         specs = [point.spec for point in view.spec.points]
+        before = self._devices.get(name)
+        told, withheld = (before.told, before.withheld) if before is not None else ({}, {})
         return _Device(
             place,
             {spec.name: spec.unit for spec in specs if spec.unit},
             tuple(spec.name for spec in specs if spec.access.writable),
-            dict(view.samples),
+            {of: told.get(of, sample) for of, sample in view.samples.items()},
+            withheld,
         )
 
     def _say_problems(self, old: Layout) -> None:
@@ -113,9 +116,17 @@ class ShownTwins:
                 log.error("not shown by MQTT", what=what, why=why)
 
     def read_anew(self) -> None:
-        """What happened meanwhile is not known: tell what differs from what was told."""
-        for name in self._devices:
-            self._behind[name] = self._urgent[name] = None
+        """What happened meanwhile is not known: tell what differs from what was told.
+
+        What is followed must begin at the very same moment, or an older value would be told
+        after a newer one.
+        """
+        for name, device in self._devices.items():
+            with suppress(UnknownName):
+                samples = self._twins.twin(name).samples
+                fresh = [(of, s) for of, s in samples.items() if device.told.get(of) is not s]
+                self._withhold(name, device, fresh)
+            self._urgent[name] = None
 
     # What happens.
 
@@ -124,8 +135,7 @@ class ShownTwins:
         if device is None:
             return
         if self._outlet.full or change.device in self._behind:
-            device.withheld += len(change.samples)
-            self._behind[change.device] = None
+            self._withhold(change.device, device, change.samples)
             return
         properties: dict[str, Json] = {}
         told, view = device.told, self._values.sample
@@ -141,6 +151,13 @@ class ShownTwins:
         if properties:
             COALESCED.inc(len(change.samples) - len(properties))
             self._tell(change.device, device, properties, urgent=urgent)
+
+    def _withhold(self, name: str, device: _Device, samples: Sequence[tuple[str, Sample]]) -> None:
+        if samples:
+            waited = len(device.withheld)
+            device.withheld.update(samples)
+            COALESCED.inc(waited + len(samples) - len(device.withheld))
+            self._behind[name] = None
 
     def _tell(
         self, name: str, device: _Device, properties: Mapping[str, Json], *, urgent: bool
@@ -208,12 +225,8 @@ class ShownTwins:
         return False
 
     def _catch_up(self, name: str, device: _Device) -> None:
-        samples = self._twins.twin(name).samples
-        fresh = [(of, s) for of, s in samples.items() if device.told.get(of) is not s]
-        COALESCED.inc(max(0, device.withheld - len(fresh)))
-        device.withheld = 0
-        if fresh:
-            self.take_samples(Samples(name, tuple(fresh)))
+        samples, device.withheld = tuple(device.withheld.items()), {}
+        self.take_samples(Samples(name, samples))
 
     def _show_twin(self, name: str, device: _Device) -> None:
         device.twin_due = self._mono() + self._interval
