@@ -13,7 +13,7 @@ import pytest
 from edge_process import Edge, machines, until
 from line import MODEL, RUN, SPEED, TEMPERATURE, bank, device, hot_rule
 from mosquitto import Mosquitto
-from pod_process import STEPPED, Driver, agent, driver
+from pod_rig import STEPPED, Driver, agent, driver
 
 from twinbridge.adapters.bus_mqtt.topics import Topics
 from twinbridge_simulators.registers import RegisterBank, Table
