@@ -22,6 +22,12 @@ def demo(
             "--once", help="Tell the story unattended; exit 0 only if all of it happened."
         ),
     ] = False,
+    pods: Annotated[
+        bool,
+        typer.Option(
+            "--pods", help="As five processes around a broker, which are killed one by one."
+        ),
+    ] = False,
 ) -> None:
     """Show it: machines of three protocols, and how one stops another in milliseconds."""
     from twinbridge.cli.demo_view import DemoView, run_demo
@@ -32,7 +38,7 @@ def demo(
     with tempfile.TemporaryDirectory(prefix="twinbridge-demo-") as state:
         view = DemoView(f"http://{host}:{port}", quiet=once)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            figures = runner.run(run_demo(view, host, port, Path(state), once=once))
+            figures = runner.run(run_demo(view, host, port, Path(state), once=once, pods=pods))
     if once:
         typer.echo(json.dumps(figures, indent=2))
 

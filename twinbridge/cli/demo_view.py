@@ -17,7 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 import twinbridge_simulators
+from twinbridge.cli.demo_pods import pods_running
 from twinbridge.cli.edge import EdgeOptions, run_edge
+from twinbridge.cli.pods_story import PodsStory
+from twinbridge.cli.process import known_errors_alone
 from twinbridge.cli.story import BOILER, FAN, LEAK, MOTOR, Story
 from twinbridge_simulators.faults import FaultKind
 from twinbridge_simulators.machines.boiler import Boiler
@@ -109,45 +112,59 @@ def _row(device: dict[str, Any], name: str, twin: dict[str, Any]) -> tuple[str, 
 
 
 async def run_demo(
-    view: DemoView, host: str, port: int, state_dir: Path, *, once: bool
+    view: DemoView, host: str, port: int, state_dir: Path, *, once: bool, pods: bool
 ) -> dict[str, Any]:
     """Run until the story is told (`once`), else until Ctrl-C; returns what was measured."""
     paths = [str(example(name)) for name in EXAMPLES]
-    async with Simulation.from_paths(paths) as simulation:
-        options = EdgeOptions(paths, state_dir, host, port, None, None)
-        async with _edge(options) as api:
-            story = Story(api, SimulatedPlant(simulation), view.say, 0.0 if once else PACE)
-            view.console.print(
-                f"REST twin API: {view.url}/api/v1/devices  ({view.url}/openapi.json)"
-            )
-            if once:
-                await story.tell()
+    pace = 0.0 if once else PACE
+    with known_errors_alone():
+        async with Simulation.from_paths(paths) as simulation, _client(host, port) as api:
+            plant = SimulatedPlant(simulation)
+            if pods:
+                async with pods_running(paths, state_dir, host, port) as processes:
+                    await _answering(api)
+                    story = PodsStory(api, plant, view.say, pace, processes=processes)
+                    await _show(view, story, once=once)
             else:
-                await _live(view, story)
+                options = EdgeOptions(paths, state_dir, host, port, None, None)
+                async with _edge(options):
+                    await _answering(api)
+                    story = Story(api, plant, view.say, pace)
+                    await _show(view, story, once=once)
     return {"steps": story.steps, **story.figures}
 
 
+def _client(host: str, port: int) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"http://{host}:{port}/api/v1", timeout=10.0)
+
+
 @asynccontextmanager
-async def _edge(options: EdgeOptions) -> AsyncIterator[httpx.AsyncClient]:
-    """An edge in this process, and a client of its API once it answers."""
+async def _edge(options: EdgeOptions) -> AsyncIterator[None]:
+    """An edge in this process; its own end ends the block."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        edge = group.create_task(run_edge(options, stop), name="edge")
-        base = f"http://{options.host}:{options.port}"
-        async with httpx.AsyncClient(base_url=f"{base}/api/v1", timeout=10.0) as api:
-            await _answering(api, edge)
-            try:
-                yield api
-            finally:
-                stop.set()
+        group.create_task(run_edge(options, stop), name="edge")
+        try:
+            yield
+        finally:
+            stop.set()
 
 
-async def _answering(api: httpx.AsyncClient, edge: asyncio.Task[None]) -> None:
-    while not edge.done():
+async def _answering(api: httpx.AsyncClient) -> None:
+    """Until it does; what serves it ends this when it cannot."""
+    while True:
         with suppress(httpx.TransportError):
             if (await api.get("/healthz")).is_success:
                 return
         await asyncio.sleep(0.05)
+
+
+async def _show(view: DemoView, story: Story, *, once: bool) -> None:
+    view.console.print(f"REST twin API: {view.url}/api/v1/devices  ({view.url}/openapi.json)")
+    if once:
+        await story.tell()
+    else:
+        await _live(view, story)
 
 
 async def _live(view: DemoView, story: Story) -> None:
@@ -156,6 +173,7 @@ async def _live(view: DemoView, story: Story) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(story.tell(), name="story")
             while True:
-                answer = await story.api.get("/devices")
-                live.update(view.render(answer.json()["items"]))
+                with suppress(httpx.TransportError):  # the agent may be gone: it is part of it
+                    answer = await story.api.get("/devices")
+                    live.update(view.render(answer.json()["items"]))
                 await asyncio.sleep(REFRESH)

@@ -11,9 +11,9 @@ A step that does not happen raises StoryError.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import httpx
 
@@ -22,6 +22,9 @@ from twinbridge.errors import TwinBridgeError
 MOTOR, BOILER, LEAK, FAN = "motor-1", "boiler-1", "leak-1", "fan-1"
 STEP_TIMEOUT = 40.0
 """Seconds that one step may take; machines need some to heat up and to cool down."""
+
+
+Step: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
 class StoryError(TwinBridgeError):
@@ -61,7 +64,13 @@ class Story:
     steps: list[str] = field(default_factory=list)
 
     async def tell(self) -> None:
-        for step in (
+        for step in self.plot():
+            await step()
+            self.steps.append(step.__name__)
+            await asyncio.sleep(self.pace)
+
+    def plot(self) -> list[Step]:
+        return [
             self.connect,
             self.start,
             self.overheat,
@@ -73,10 +82,7 @@ class Story:
             self.release_steam,
             self.leak_shuts_boiler_down,
             self.release_leak,
-        ):
-            await step()
-            self.steps.append(step.__name__)
-            await asyncio.sleep(self.pace)
+        ]
 
     async def connect(self) -> None:
         """Every device answers and has good values."""
