@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from asking import get, status_of
+from dockerfile import DOCKERFILE
 from edge_process import cli, edge, free_port, machines, until
 from line import MODEL, bank, device
 from mosquitto import Mosquitto
@@ -17,6 +21,26 @@ def readiness(url: str) -> dict[str, object]:
     view = json.loads(get(f"{url}/readyz")[1])
     assert isinstance(view, dict)
     return view
+
+
+def health_check(target: str, url: str) -> int:
+    """The exit code of what an image asks of itself."""
+    command = json.loads(DOCKERFILE.last(target, "HEALTHCHECK").said.partition("CMD ")[2])
+    asking = subprocess.run(
+        [sys.executable, *command[1:]],
+        env=os.environ | {"TWINBRIDGE_HEALTH": url},
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    return asking.returncode
+
+
+def connected(pod: Pod) -> int:
+    if not answers(pod):
+        return 0
+    view = json.loads(get(f"{pod.url}/readyz")[1])
+    return int(view.get("devices", {}).get("connected", 0))
 
 
 def answers(pod: Pod) -> bool:
@@ -49,16 +73,20 @@ def test_a_driver_is_ready_once_it_has_definitions_and_stays_so_without_its_bus(
             until(lambda: answers(links), "alive")
             until(lambda: readiness(links.url)["bus"] == "ok", "on the bus")
             assert status_of(f"{links.url}/readyz") == 503
+            assert health_check("driver-modbus", f"{links.url}/healthz") == 0
+            assert health_check("driver-modbus", f"{links.url}/readyz") != 0, "503 is a no"
             assert readiness(links.url)["definitions"] != "ok"
             with agent(tmp_path, plant, broker.url):
-                until(lambda: status_of(f"{links.url}/readyz") == 200, "defined")
+                until(lambda: connected(links) == 1, "defined, and served")
+                until(lambda: status_of(f"{links.url}/readyz") == 200, "ready")
             broker.kill()
             until(lambda: readiness(links.url)["bus"] != "ok", "the bus is gone, and it is said")
             assert status_of(f"{links.url}/readyz") == 200
             links.process.kill()
             links.process.wait(10)
         with driver(tmp_path, broker.url) as links:
-            until(lambda: status_of(f"{links.url}/readyz") == 200, "from its own disk")
+            until(lambda: connected(links) == 1, "from its own disk")
+            until(lambda: status_of(f"{links.url}/readyz") == 200, "ready")
 
 
 @pytest.mark.parametrize("text", ["10", "1ms", "soon", "-5s"])
