@@ -126,6 +126,24 @@ def test_a_value_that_no_type_takes_is_null_and_bad() -> None:
     assert (speed.is_null, speed.properties[0].value) == (True, 0)
 
 
+@pytest.mark.parametrize("at", [-11_644_473_600_000, 0, 2**63])
+def test_a_time_that_is_none_is_the_present(at: int) -> None:
+    plant = a_plant()
+    plant.report("pump-1", ("speed", good(5, at)))
+    node = a_node(plant)
+    node.begin(0)
+    assert all_said(node)[1].metric("speed").timestamp == NOW
+
+
+def test_a_text_that_is_none_is_null_and_bad() -> None:
+    plant = a_plant()
+    plant.report("pump-1", ("label", good("\ud800")))
+    node = a_node(plant)
+    node.begin(0)
+    label = all_said(node)[1].metric("label")
+    assert (label.is_null, label.properties[0].value) == (True, 0)
+
+
 # Aliases.
 
 

@@ -11,6 +11,7 @@ from twinbridge.adapters.scada_sparkplug.values import BAD, GOOD, STALE, datatyp
 from twinbridge.core.model import MILLISECOND, DeviceSpec, PropertySpec, Sample
 
 QUALITY: Final = "Quality"
+_LATEST: Final = 2**63
 _QUALITIES: Final = {
     code: (Property(QUALITY, DataType.INT32, code),) for code in (GOOD, BAD, STALE)
 }
@@ -78,17 +79,21 @@ class ShownDevice:
         return tuple(sorted(metrics, key=_time))
 
     def _born(self, name: str, shown: ShownMetric, sample: Sample | None, now: int) -> Metric:
-        at = sample.source_time // MILLISECOND if sample else 0
         code = quality(sample) if sample else GOOD
-        return _valued(shown, sample, at or now, code, name=name, kind=shown.type)
+        return _valued(shown, sample, _at(sample, now), code, name=name, kind=shown.type)
 
     def changed(self, name: str, sample: Sample, now: int, *, historical: bool) -> Metric | None:
         """A value by its alias alone; None for what the birth does not have."""
         shown = self.metrics.get(name)
         if shown is None:
             return None
-        at = sample.source_time // MILLISECOND or now
-        return _valued(shown, sample, at, quality(sample), historical=historical)
+        return _valued(shown, sample, _at(sample, now), quality(sample), historical=historical)
+
+
+def _at(sample: Sample | None, now: int) -> int:
+    """UTC ms; a time that no timestamp can be (a device may say that it is 1601) is `now`."""
+    at = sample.source_time // MILLISECOND if sample is not None else 0
+    return at if 0 < at < _LATEST else now
 
 
 def _valued(

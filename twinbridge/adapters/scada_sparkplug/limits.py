@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
 from twinbridge.ports import Actor, Twins
@@ -16,6 +17,8 @@ REFUSAL: Final = 10.0
 PER_DEVICE: Final = 64
 IN_ALL: Final = 512
 TELL_EVERY: Final = 10.0
+LAST: Final = 1.0
+"""Seconds that the last record may take on a stop."""
 
 Item = TypeVar("Item")
 
@@ -83,11 +86,16 @@ class Refusals:
         self._some.set()
 
     async def run(self) -> None:
-        while True:
-            await self._some.wait()
-            self._some.clear()
-            await self.tell()
-            await asyncio.sleep(TELL_EVERY)
+        try:
+            while True:
+                await self._some.wait()
+                self._some.clear()
+                await self.tell()
+                await asyncio.sleep(TELL_EVERY)
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LAST):
+                    await self.tell()
 
     async def tell(self) -> None:
         """What was noted since the last time."""

@@ -34,7 +34,9 @@ REBIRTH_EVERY: Final = 5.0
 LIVE_MOST: Final = 10_000
 """Samples that may wait for a slow broker, even if none are kept for one that is away."""
 _AT_ONCE: Final = 500
-"""Changes, metrics of births, kept samples: said at once, before others get a turn."""
+"""Metrics that are said at once, before others get a turn: some ms."""
+_SOME: Final = 20
+"""What a birth or death counts among them."""
 
 Gathered: TypeAlias = dict[ShownDevice, list[tuple[str, Sample]]]
 
@@ -88,6 +90,7 @@ class Node:
         self._all_dead()
         self._backlog.doubt(self._mono())
         self._keep_live()
+        KEPT.set(len(self._backlog))
 
     def take(self, changes: Iterable[Change]) -> None:
         """What changed, in order."""
@@ -224,32 +227,34 @@ class Node:
         """Samples of one device that come together go out together."""
         said: list[Outgoing] = []
         gathered: Gathered = {}
-        while self._live and not said:
-            for _ in range(min(_AT_ONCE, len(self._live))):
-                change = self._live.popleft()
-                self._taken += 1
-                if isinstance(change, Samples):
-                    self._gather(change, gathered)
-                    continue
-                said += self._data(gathered)
-                gathered.clear()
-                if isinstance(change, Contact):
-                    said += self._contact(change)
-                elif isinstance(change, DefinitionsChanged):
-                    said += self._redefine(change)
+        size = 0
+        while self._live and size < _AT_ONCE:
+            change = self._live.popleft()
+            self._taken += 1
+            if isinstance(change, Samples):
+                size += self._gather(change, gathered)
+                continue
             said += self._data(gathered)
             gathered.clear()
-        return said
+            if isinstance(change, Contact):
+                said += self._contact(change)
+            elif isinstance(change, DefinitionsChanged):
+                said += self._redefine(change)
+            size += _SOME
+        return [*said, *self._data(gathered)]
 
-    def _gather(self, change: Samples, gathered: Gathered) -> None:
-        self._live_samples -= len(change.samples)
+    def _gather(self, change: Samples, gathered: Gathered) -> int:
+        """Returns how many samples are to be said."""
+        size = len(change.samples)
+        self._live_samples -= size
         device = self._devices.get(change.device)
         if device is None or not device.alive:
-            return  # its birth says what holds then
+            return 0  # its birth says what holds then
         if self._taken <= device.born_at:
             self._backlog.put(change.device, change.samples)  # what led to what its birth says
-        else:
-            gathered.setdefault(device, []).extend(change.samples)
+            return 0
+        gathered.setdefault(device, []).extend(change.samples)
+        return size
 
     def _contact(self, change: Contact) -> Iterator[Outgoing]:
         device = self._devices.get(change.device)

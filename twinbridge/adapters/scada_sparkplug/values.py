@@ -59,6 +59,7 @@ def pack(kind: DataType, value: Value) -> tuple[Field, Raw]:
     if field is Field.BOOLEAN and isinstance(value, bool):
         return field, value
     if field is Field.STRING and isinstance(value, str):
+        value.encode()  # half a surrogate pair, as JSON can have it, is no text: a ValueError
         return field, value
     raise ValueError(f"{value!r} is no {kind.name}")
 
