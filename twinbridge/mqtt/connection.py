@@ -227,13 +227,14 @@ async def stay_connected(
     wait, said = FIRST_WAIT, False
     loop = asyncio.get_running_loop()
     while True:
-        began = loop.time()
+        began, why = loop.time(), ""
         try:
             await _alone(serve, name)
         except* Unreachable as lost:
-            if loop.time() - began > LONGEST_WAIT:
-                wait, said = FIRST_WAIT, False
             why = str(_first(lost))
+        if loop.time() - began > LONGEST_WAIT:
+            wait, said = FIRST_WAIT, False
+        if why:
             (log.debug if said else log.warning)("broker lost", part=name, why=why)
             said = True
         await asyncio.sleep(wait * random.uniform(0.8, 1.2))  # noqa: S311 - spreads load, hides nothing
