@@ -199,6 +199,7 @@ class DriverPod:
         """From the own disk, also when nobody else is there."""
         noted = await self._noted("definitions")
         if noted:
+            self._told = self._told or noted.encode()
             await self._take_up(noted.encode())
         try:
             async with asyncio.timeout(DARK):

@@ -87,6 +87,8 @@ def test_a_driver_is_ready_once_it_has_definitions_and_stays_so_without_its_bus(
         with driver(tmp_path, broker.url) as links:
             until(lambda: connected(links) == 1, "from its own disk")
             until(lambda: status_of(f"{links.url}/readyz") == 200, "ready")
+            until(lambda: "going on from the own disk" in links.log, "no broker")
+            assert "refused" not in links.log.replace("Connection refused", "")
 
 
 @pytest.mark.parametrize("text", ["10", "1ms", "soon", "-5s"])
