@@ -201,6 +201,7 @@ def test_of_two_devices_with_one_topic_the_second_is_not_shown(tmp_path: Path) -
                 (change,) = scada.of("a-b-c/changes")
                 assert change.content["properties"]["speed"]["value"] == 4
                 assert REGISTRY.get_sample_value("twinbridge_scada_mqtt_hidden") == 1
+                assert "b-c" in plant.face.problems["c"]
                 await plant.redefine(second)
                 await soon(lambda: scada.last("a-b-c/twin")["device"] == "c")
 

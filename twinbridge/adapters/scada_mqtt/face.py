@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
@@ -44,6 +44,11 @@ class PlainFace(Face):
     @override
     def connected(self) -> bool:
         return self._service is not None and self._service.online
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What is not shown (`device`, `device/property`), and why."""
+        return {} if self._service is None else self._service.shown.layout.problems
 
     @override
     async def run(self) -> None:

@@ -8,12 +8,17 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from time import monotonic
 from typing import NamedTuple
 
+import structlog
+
 from twinbridge.adapters.scada_mqtt import payload
 from twinbridge.adapters.scada_mqtt.metrics import LATE
 from twinbridge.adapters.scada_mqtt.outlet import Outlet
 from twinbridge.adapters.scada_mqtt.topics import Place
 from twinbridge.core.model import SECOND
+from twinbridge.errors import StoreUnavailable
 from twinbridge.ports import HistoryRow, Twins
+
+log = structlog.get_logger()
 
 MOST_OUTAGES = 16
 WINDOW = 600 * SECOND
@@ -21,7 +26,9 @@ WINDOW = 600 * SECOND
 PAGE = 1000
 """Samples that are read, and sent in a message, at once."""
 SETTLE = 2.0
-"""Seconds after which history has on disk what was the case at the connection."""
+"""Seconds after a connection that are left to what is live."""
+RETRY = 10.0
+"""Seconds between tries while history cannot be read."""
 PER_SECOND = 5000
 """Samples, at most."""
 QUIET = 65_536
@@ -83,9 +90,14 @@ class Backfill:
         """Returns once all is sent. A window that a new outage interrupts is sent again."""
         await asyncio.sleep(SETTLE)
         while (window := self._outages.window()) is not None:
-            for device in list(self._places()):
-                await self._send_device(device, window)
-            self._outages.sent(window)
+            try:
+                for device in list(self._places()):
+                    await self._send_device(device, window)
+            except StoreUnavailable as error:
+                log.warning("history of an outage cannot be read now", why=str(error))
+                await asyncio.sleep(RETRY)
+            else:
+                self._outages.sent(window)
 
     async def _send_device(self, device: str, window: Outage) -> None:
         spec = self._twins.devices().get(device)
