@@ -69,6 +69,11 @@ prepare_environment() {
     unset PYTHONHOME PYTHONPATH
 }
 
+# Debian keeps it where only root's PATH looks.
+has_mosquitto() { PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null; }
+
+prepare_broker() { has_mosquitto || install_debian mosquitto || true; }
+
 # Servers, brokers and clients that others wrote, which the drivers are tested against.
 prepare_foreign_servers() {
     local missing=() manifest
@@ -76,8 +81,7 @@ prepare_foreign_servers() {
     command -v make >/dev/null || missing+=(make)
     command -v pkg-config >/dev/null || missing+=(pkg-config)
     [ -e /usr/include/modbus/modbus.h ] || missing+=(libmodbus-dev)
-    # Debian keeps the broker where only root's PATH looks.
-    PATH="$PATH:/usr/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
+    has_mosquitto || missing+=(mosquitto)
     command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
     [ ${#missing[@]} -eq 0 ] || install_debian "${missing[@]}" || true
 

@@ -72,8 +72,12 @@ class Pods:
     async def stop(self) -> None:
         """All of them; who does not end in time is killed."""
         running, self._running = self._running, {}
-        for name in reversed(running):  # the broker last: it takes the others' farewells
-            await _end(running[name])
+        broker = running.pop(BROKER, None)
+        async with asyncio.TaskGroup() as group:
+            for name, process in running.items():
+                group.create_task(_end(process), name=f"stop {name}")
+        if broker is not None:  # last: it takes the others' farewells
+            await _end(broker)
 
     def audit(self, subject: str) -> Counter[str]:
         """How often the agent has recorded what of an alarm, as it stands on its disk."""
@@ -128,7 +132,8 @@ def _broker(folder: Path, port: int) -> Sequence[str]:
     )
     if program is None:
         raise Unreachable(
-            "--pods needs the broker mosquitto, which is not installed; on Debian: apt install mosquitto"
+            "--pods needs the broker mosquitto, which is in no folder of PATH, nor in /usr/sbin;"
+            " on Debian: apt install mosquitto"
         )
     kept = folder / BROKER
     kept.mkdir()

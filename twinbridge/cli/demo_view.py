@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import SIGINT, SIGTERM, raise_signal
 from typing import Any, TypeVar
 
 import httpx
@@ -22,6 +24,7 @@ from twinbridge.cli.edge import EdgeOptions, run_edge
 from twinbridge.cli.pods_story import PodsStory
 from twinbridge.cli.process import known_errors_alone
 from twinbridge.cli.story import BOILER, FAN, LEAK, MOTOR, Story
+from twinbridge.errors import Unreachable
 from twinbridge_simulators.faults import FaultKind
 from twinbridge_simulators.machines.boiler import Boiler
 from twinbridge_simulators.machines.fan import Fan
@@ -116,22 +119,32 @@ async def run_demo(
 ) -> dict[str, Any]:
     """Run until the story is told (`once`), else until Ctrl-C; returns what was measured."""
     paths = [str(example(name)) for name in EXAMPLES]
-    pace = 0.0 if once else PACE
+    # kill does what Ctrl-C does: what was started is ended, and the state folder removed.
+    asyncio.get_running_loop().add_signal_handler(SIGTERM, raise_signal, SIGINT)
+    _check_free(host, port)
     with known_errors_alone():
         async with Simulation.from_paths(paths) as simulation, _client(host, port) as api:
-            plant = SimulatedPlant(simulation)
+            told = (api, SimulatedPlant(simulation), view.say, 0.0 if once else PACE)
             if pods:
                 async with pods_running(paths, state_dir, host, port) as processes:
-                    await _answering(api)
-                    story = PodsStory(api, plant, view.say, pace, processes=processes)
+                    story: Story = PodsStory(*told, processes=processes)
                     await _show(view, story, once=once)
             else:
                 options = EdgeOptions(paths, state_dir, host, port, None, None)
                 async with _edge(options):
-                    await _answering(api)
-                    story = Story(api, plant, view.say, pace)
+                    story = Story(*told)
                     await _show(view, story, once=once)
     return {"steps": story.steps, **story.figures}
+
+
+def _check_free(host: str, port: int) -> None:
+    """The story trips and resets: it is not to be told to another edge. Raises Unreachable."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        why = f"the REST API cannot be served on {host}:{port}: {error.strerror}"
+        raise Unreachable(f"{why}; choose another with --api") from None
 
 
 def _client(host: str, port: int) -> httpx.AsyncClient:
@@ -160,6 +173,7 @@ async def _answering(api: httpx.AsyncClient) -> None:
 
 
 async def _show(view: DemoView, story: Story, *, once: bool) -> None:
+    await _answering(story.api)
     view.console.print(f"REST twin API: {view.url}/api/v1/devices  ({view.url}/openapi.json)")
     if once:
         await story.tell()
