@@ -68,9 +68,9 @@ class Host:
 
     @property
     def alias(self) -> int:
-        """Of the speed of pump-1."""
+        """Of the speed of pump-1; 0 before its birth."""
         found = (m.alias for v, p in self.said for m in p.metrics if m.name == "speed")
-        return next(alias for alias in found if alias is not None)
+        return next((alias for alias in found if alias is not None), 0)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -118,7 +118,7 @@ def test_what_changes_while_the_broker_is_dead_comes_as_history_in_the_next_sess
         with Mosquitto(tmp_path / "broker") as broker:
             async with face_running(broker.url, tmp_path, edge) as face:
                 async with listening(broker.url, host):
-                    await until(lambda: face.connected)
+                    await until(lambda: host.count("DBIRTH"))
                     edge.machines.report("pump-1", speed=1)
                     await until(lambda: host.values(host.alias, historical=False) == [1])
                     alias = host.alias
@@ -209,7 +209,7 @@ def test_a_primary_host_that_goes_ends_the_session_and_gets_what_it_missed(
                 await until(lambda: face.connected)
                 edge.machines.report("pump-1", speed=1)
                 await host.connection.publish("spBv1.0/STATE/scada", state(5, online=True))
-                await until(lambda: host.said and host.values(host.alias, historical=True) == [1])
+                await until(lambda: host.values(host.alias, historical=True) == [1])
                 await host.connection.publish(
                     "spBv1.0/STATE/scada", state(5, online=False), retain=True
                 )
@@ -218,7 +218,7 @@ def test_a_primary_host_that_goes_ends_the_session_and_gets_what_it_missed(
                 edge.machines.report("pump-1", speed=2)
                 await until(lambda: edge.agent.twin("pump-1").reported["speed"].value == 2)
                 await host.connection.publish("spBv1.0/STATE/scada", state(9, online=True))
-                await until(lambda: host.values(host.alias, historical=True)[-1] == 2)
+                await until(lambda: host.values(host.alias, historical=True)[-1:] == [2])
                 verbs = [verb for verb, _ in host.said[before:]]
                 assert verbs[:2] == ["NBIRTH", "DBIRTH"]
                 assert host.bd_seqs("NBIRTH") == [0, 1]

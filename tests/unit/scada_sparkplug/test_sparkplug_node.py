@@ -370,6 +370,16 @@ def test_a_device_whose_id_is_anothers_is_not_shown_and_said_once(
     assert capsys.readouterr().out.count("its id is another's") == 1
 
 
+def test_names_that_differ_only_by_case_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    plant = a_plant()
+    properties = (PropertySpec(name, ValueType.INT) for name in ("speed", "Speed", "run"))
+    plant.define(a_device("pump-1", *properties))
+    node = a_node(plant)
+    node.begin(0)
+    assert {m.name for m in all_said(node)[1].payload.metrics} == {"speed", "Speed", "run"}
+    assert "Speed" in capsys.readouterr().out
+
+
 # Rebirth.
 
 

@@ -286,3 +286,43 @@ def test_types_follow_the_property() -> None:
 )
 def test_quality_is_one_of_three_codes(of: Quality, reason: Reason, code: int) -> None:
     assert quality(Sample(1, of, reason, 1, 1)) == code
+
+
+# Of another implementation: npm sparkplug-payload 1.0.3 has encoded this.
+
+FOREIGN = bytes.fromhex(
+    "0880d095ffbc31122f0a05737065656410071881d095ffbc3120044a100a075175616c69747912050803"
+    "18c00158fbffffffffffffffff01120d0a03733332200350f9ffffff0f120d0a03733136200250d4fdff"
+    "ff0f120c0a027338200150f9ffffff0f12090a027538200550c801120b0a03753136200650e0d403120d"
+    "0a0375333220075880d0acf30e12120a03753634200858ffffffffffffffffff0112090a0372756e200b"
+    "7001120e0a0164200a69000000000000f83f120a0a0166200965000080be120d0a056c6162656c200c7a"
+    "02c3a9120d0a076e6f7468696e67200a38011803"
+)
+
+
+def test_what_another_implementation_has_written_is_read() -> None:
+    payload = decode(FOREIGN)
+    by_name = {m.name: m for m in payload.metrics}
+    nothing = by_name.pop("nothing")
+    types = {"run": DataType.BOOLEAN, "label": DataType.STRING, "u64": DataType.UINT64}
+    types |= {"d": DataType.DOUBLE, "f": DataType.DOUBLE}
+    values = {n: unpack(types.get(n or "", DataType.INT64), m) for n, m in by_name.items()}
+    assert (payload.timestamp, payload.seq) == (1_700_000_000_000, 3)
+    assert values == {
+        "speed": -5,
+        "s32": -7,
+        "s16": -300,
+        "s8": -7,
+        "u8": 200,
+        "u16": 60_000,
+        "u32": 4_000_000_000,
+        "u64": 2**64 - 1,
+        "run": True,
+        "d": 1.5,
+        "f": -0.25,
+        "label": "é",
+    }
+    speed = by_name["speed"]
+    assert (speed.alias, speed.timestamp) == (7, 1_700_000_000_001)
+    assert speed.properties == (Property("Quality", DataType.INT32, 192),)
+    assert (nothing.is_null, nothing.field) == (True, None)

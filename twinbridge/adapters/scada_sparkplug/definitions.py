@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import structlog
 
@@ -69,6 +69,11 @@ class ShownDevices:
                 log.error("not shown by Sparkplug: its id is another's", device=spec.name, id=id_)
             self._hidden.add(spec.name)
             return
+        alike = _alike(point.spec.name for point in spec.points)
+        if alike:
+            log.warning(
+                "names that many Sparkplug hosts take for one", device=spec.name, names=alike
+            )
         device = ShownDevice(spec, id_, self.aliases, writable=self._writable)
         self.aliases.keep(spec.name, device.metrics)
         self._devices[spec.name] = self._by_id[id_] = device
@@ -77,3 +82,9 @@ class ShownDevices:
         del self._by_id[self._devices.pop(name).id]
         self.aliases.keep(name, ())
         self._hidden.clear()  # one of them may have its id now
+
+
+def _alike(names: Iterable[str]) -> list[str]:
+    """Those that differ only by case (tck-id-case-sensitivity-metric-names)."""
+    seen: dict[str, str] = {}
+    return [name for name in names if seen.setdefault(name.lower(), name) != name]

@@ -9,6 +9,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
+import structlog
 from typing_extensions import override
 
 from twinbridge.adapters.scada_sparkplug.bdseq import BirthDeathSequence
@@ -23,6 +24,8 @@ from twinbridge.errors import Unreachable
 from twinbridge.mqtt.connection import Connection, Message, connected, stay_connected
 from twinbridge.mqtt.session import client_id
 from twinbridge.ports import Actor, Face, FellBehind, Twins
+
+log = structlog.get_logger()
 
 ORIGIN: Final = "sparkplug"
 GOOD_BYE: Final = 1.0
@@ -122,6 +125,8 @@ class SparkplugFace(Face):
         """Returns when the primary host has gone: the session begins anew then (5.5)."""
         async with asyncio.TaskGroup() as tasks:
             lost = tasks.create_task(connection.until_lost(), name="sparkplug broker")
+            if not self._host.online:
+                log.info("waiting for the primary host", topic=self._state)
             while not self._host.online:
                 await self._rung(None)
             self._node.begin(self._bd_seq.last)
