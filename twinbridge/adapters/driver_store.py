@@ -145,10 +145,10 @@ def _append_records(records: Sequence[Record]) -> state_sqlite.Change:
 
 
 def _settle(db: sqlite3.Connection, outcome: Outcome, body: bytes) -> None:
-    """Once per outcome, whether it comes with the journal or by itself."""
+    """Once, whether it comes with the journal or by itself; one told again has another time."""
     where = (outcome.device, outcome.property)
     row = db.execute("SELECT body FROM outcome WHERE device = ? AND property = ?", where).fetchone()
-    if row is not None and outcome_from(row[0])._replace(at=outcome.at) == outcome:
+    if row is not None and outcome_from(row[0]) == outcome:
         return
     db.execute("INSERT INTO record (body) VALUES (?)", (body,))
     db.execute("INSERT OR REPLACE INTO outcome VALUES (?, ?, ?)", (*where, outcome_body(outcome)))
@@ -161,8 +161,16 @@ def _outcome_in(record: Audit) -> Outcome | None:
     version, epoch = said.get("version"), said.get("epoch")
     if record.kind != "write" or not isinstance(version, int) or not version:
         return None
-    state, message = DesiredState(str(said["outcome"])), str(said["message"])
-    return Outcome(device, name, version, state, message, record.wall, str(epoch or ""))
+    at = said.get("at")
+    return Outcome(
+        device,
+        name,
+        version,
+        DesiredState(str(said["outcome"])),
+        str(said["message"]),
+        at if isinstance(at, int) else record.wall,
+        str(epoch or ""),
+    )
 
 
 def _nothing(db: sqlite3.Connection) -> None:

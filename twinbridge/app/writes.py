@@ -74,7 +74,8 @@ class Writes:
         ref = PropertyRef(desire.device, desire.property)
         if desire.version and (known := self._taken.get(ref)) and known.covers(desire):
             if known.outcome is not None and known.version == desire.version:
-                self._bus.publish(known.outcome)
+                # Of this moment, so that nobody takes it for one that is handed over already.
+                self._bus.publish(known.outcome._replace(at=self._clock.wall()))
             return
         if self._interlock.withheld:
             raise Unreachable(self._interlock.withheld)
@@ -159,6 +160,7 @@ class Writes:
             message=outcome.message,
             version=desire.version,
             epoch=desire.epoch,
+            at=outcome.at,
         )
         if desire.version:
             known = self._taken.get(command.point.ref)

@@ -15,7 +15,17 @@ from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.adapters.bus_mqtt.encoding import Asked, encode_asked
 from twinbridge.adapters.bus_mqtt.topics import Topics
 from twinbridge.api.broker import parse_url
-from twinbridge.core.messages import Audit, Desire, Event, Request, ResetTrip, Samples, TellAll
+from twinbridge.core.messages import (
+    Audit,
+    Desire,
+    DesiredState,
+    Event,
+    Outcome,
+    Request,
+    ResetTrip,
+    Samples,
+    TellAll,
+)
 from twinbridge.errors import StoreUnavailable, Unreachable
 from twinbridge.mqtt.connection import connected
 from twinbridge.testing.bus_contract import NEVER_LOST, lasting, numbered, received, samples
@@ -303,5 +313,24 @@ def test_samples_of_devices_that_are_not_defined_are_passed_over(
             ends.publish(samples(2))
             came = await received(reader, samples(2))
             assert [e for e in came if isinstance(e, Samples)] == [samples(2)]
+
+    asyncio.run(body())
+
+
+def test_an_outcome_that_the_agent_forgot_is_told_again(broker: Mosquitto, tmp_path: Path) -> None:
+    async def body() -> None:
+        async with both_ends(tmp_path, broker.url) as ends:
+            reader = ends.subscribe()
+            outcome = Outcome("pump-1", "run", 3, DesiredState.APPLIED, "", 2, "epoch")
+            said = {"outcome": "applied", "message": "", "version": 3, "epoch": "epoch", "at": 2}
+            record = Audit("write", "pump-1/run", "rest", said, 5, 6)
+            await ends.kept.append_audit(record)
+            ends.publish(outcome)
+            assert lasting(await received(reader, record, outcome)) == [record, outcome]
+            await until_empty(ends)
+            again = outcome._replace(at=9)
+            ends.publish(outcome)
+            ends.publish(again)
+            assert lasting(await received(reader, again)) == [again]
 
     asyncio.run(body())
