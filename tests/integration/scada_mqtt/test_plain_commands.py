@@ -10,6 +10,7 @@ from plain_rig import PREFIX, Plant, Scada, device, good, shown, soon
 
 from twinbridge.core.alarm import TripState
 from twinbridge.core.messages import Samples
+from twinbridge.core.model import SECOND
 
 RESULT = "pump-1/desired/result"
 
@@ -305,5 +306,18 @@ def test_an_alarm_is_retained_while_it_stands_and_cleared_when_it_is_over(tmp_pa
                 await scada.say("alarms/overheat-1/shelve", {"for": "1h"})
                 await soon(lambda: len(answers(scada, "alarms/overheat-1/result")) == 4)
                 assert answers(scada, "alarms/overheat-1/result")[-1]["status"] == 404
+
+    asyncio.run(story())
+
+
+def test_an_alarm_is_shown_again_as_it_is_when_its_shelving_ends(tmp_path: Path) -> None:
+    async def story() -> None:
+        with Mosquitto(tmp_path) as broker:
+            async with shown(broker.port) as plant, Scada(broker.port) as scada:
+                until = plant.twins.now() + SECOND // 2
+                plant.edge.machines.tell(replace(trip_alarm(), shelved_until=until))
+                await soon(lambda: scada.last("alarms/overheat/pump-1")["state"] == "Shelved")
+                await soon(lambda: scada.last("alarms/overheat/pump-1")["state"] == "UnackActive")
+                assert scada.last("alarms/overheat/pump-1")["shelvedUntil"] is None
 
     asyncio.run(story())

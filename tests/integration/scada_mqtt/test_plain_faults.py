@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from twinbridge.adapters.scada_mqtt import history, outlet
 from twinbridge.core.messages import Samples
+from twinbridge.core.model import SECOND
 from twinbridge.testing.proxy import FaultProxy
 
 
@@ -151,16 +153,7 @@ def test_a_device_that_goes_while_the_broker_is_away_leaves_nothing_behind(tmp_p
                     await plant.redefine(device("stays"))
                     alarm = plant.edge.machines.alarm
                     assert alarm is not None
-                    over = type(alarm)(
-                        alarm.id,
-                        alarm.rule,
-                        "gone",
-                        alarm.severity,
-                        "",
-                        1,
-                        active=False,
-                        acked=True,
-                    )
+                    over = replace(alarm, active=False, acked=True, latched=False)
                     plant.edge.machines.tell(over)
                     await soon(lambda: not plant.twins.alarms())
                     await proxy.listen()
@@ -194,5 +187,37 @@ def test_a_slow_line_gets_the_newest_of_each_property(
                 told = [change["speed"]["value"] for change in changes if "speed" in change]
                 assert told == sorted(set(told))
                 assert told[-1] == 2999
+
+    asyncio.run(story())
+
+
+def test_a_pulled_cable_is_noticed_and_nothing_of_it_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SETTLE", 0.0)
+
+    async def story() -> None:
+        with Mosquitto(tmp_path) as broker:
+            async with (
+                Scada(broker.port) as scada,
+                FaultProxy("127.0.0.1", broker.port) as proxy,
+                shown(proxy.port) as plant,
+            ):
+                face = plant.face
+                face._broker = replace(face._broker, keepalive=SECOND // 2, timeout=SECOND // 2)
+                proxy.cut()
+                await soon(lambda: not face.connected)
+                await plant.online()
+                proxy.faults.half_open = True
+                for speed in range(10):
+                    tell(plant, "pump-1", speed=speed)
+                await soon(lambda: not face.connected)
+                await soon(lambda: scada.raw("status") == b"offline")
+                for speed in range(10, 20):
+                    tell(plant, "pump-1", speed=speed)
+                proxy.faults.half_open = False
+                proxy.cut()
+                await soon(lambda: scada.value("pump-1/twin", "speed") == (19, "good"))
+                await soon(lambda: set(told_later(scada)) >= set(range(20)))
 
     asyncio.run(story())
