@@ -70,7 +70,8 @@ class Desire(NamedTuple):
     """Bring a property to a value. `valid_until` None means that it does not expire.
 
     The same version that was accepted at the same time is one command, however often it comes.
-    Versions compare within one `epoch`, the life of one agent's store. `accepted_mono` is the monotonic time of acceptance in this boot, 0 when it came from disk.
+    Versions compare within one `epoch`, the life of one agent's store. `accepted_mono` is the
+    monotonic time of acceptance in this boot, 0 when it came from disk.
     """
 
     device: str
