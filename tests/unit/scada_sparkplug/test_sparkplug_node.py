@@ -312,7 +312,7 @@ def test_what_led_to_the_values_of_a_birth_comes_as_history_not_after_it() -> No
     node.take([plant.report("pump-1", ("speed", good(2, NOW + 2)))])
     birth, data = all_said(node)
     assert birth.metric("speed").value == 2
-    assert [(m.value, m.is_historical) for m in data.payload.metrics] == [(1, True), (2, True)]
+    assert [(m.value, m.is_historical) for m in data.payload.metrics] == [(1, True)]
 
 
 def test_the_node_says_how_many_devices_answer() -> None:

@@ -56,6 +56,7 @@ class ShownDevice:
         self.alive = False
         self.born_at = 0
         """How many changes there had been at its birth: it covers them."""
+        self.born_with: Mapping[str, Sample] = {}
         self.metrics = {
             point.spec.name: ShownMetric(
                 aliases.of(spec.name, point.spec.name),
@@ -73,6 +74,7 @@ class ShownDevice:
         `now` (UTC ms) is the time of values that there never were. What can only be written has
         no value, and nothing is wrong with it.
         """
+        self.born_with = dict(samples)
         metrics = [
             self._born(name, shown, samples.get(name), now) for name, shown in self.metrics.items()
         ]

@@ -251,7 +251,11 @@ class Node:
         if device is None or not device.alive:
             return 0  # its birth says what holds then
         if self._taken <= device.born_at:
-            self._backlog.put(change.device, change.samples)  # what led to what its birth says
+            # What led to what its birth says; that itself has been said.
+            told = device.born_with
+            before = [(name, s) for name, s in change.samples if told.get(name) is not s]
+            if before:
+                self._backlog.put(change.device, before)
             return 0
         gathered.setdefault(device, []).extend(change.samples)
         return size
