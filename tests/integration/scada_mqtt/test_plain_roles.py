@@ -24,10 +24,10 @@ def documented() -> list[str]:
 
 
 @asynccontextmanager
-async def guarded(tmp_path: Path) -> AsyncIterator[tuple[Mosquitto, Plant]]:
+async def guarded(tmp_path: Path, *more: str) -> AsyncIterator[tuple[Mosquitto, Plant]]:
     password = tmp_path / "password"
     password.write_text(USERS["edge-1"])
-    with Mosquitto(tmp_path / "broker", users=USERS, acl=documented()) as broker:
+    with Mosquitto(tmp_path / "broker", users=USERS, acl=[*documented(), *more]) as broker:
         url = f"mqtt://edge-1@127.0.0.1:{broker.port}?passwordFile={password}"
         async with shown(broker.port, broker=url) as plant:
             yield broker, plant
@@ -56,6 +56,23 @@ def test_a_viewer_sees_all_and_its_commands_never_arrive(tmp_path: Path) -> None
             await soon(
                 lambda: (viewer.last("alarms/overheat/pump-1") or {}).get("ackedBy") == "bob"
             )
+
+    asyncio.run(story())
+
+
+def test_an_operator_may_be_denied_the_release_of_trips(tmp_path: Path) -> None:
+    async def story() -> None:
+        denied = ("user operator", "topic deny twinbridge/v1/+/alarms/+/reset")
+        async with (
+            guarded(tmp_path, *denied) as (broker, plant),
+            Scada(broker.port, user="operator") as operator,
+        ):
+            plant.edge.machines.tell(trip_alarm())
+            await soon(lambda: operator.last("alarms/overheat/pump-1"))
+            await operator.say("alarms/overheat-1/reset", {"who": "bob", "reason": "cold"})
+            await operator.say("alarms/overheat-1/ack", {"who": "bob"})
+            await soon(lambda: operator.last("alarms/overheat/pump-1")["ackedBy"] == "bob")
+            assert [h.content for h in operator.of("alarms/overheat-1/result")] == [{"done": "ack"}]
 
     asyncio.run(story())
 

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 from mosquitto import Mosquitto
-from plain_rig import PREFIX, Plant, Scada, device, good, options, shown, soon
+from plain_rig import PREFIX, Plant, Scada, device, good, shown, soon
 from prometheus_client import REGISTRY
 
-from twinbridge.adapters.scada_mqtt import PlainFace
 from twinbridge.core.messages import Samples
 from twinbridge.core.model import MILLISECOND, Quality, Reason, Sample
 
@@ -246,17 +245,17 @@ def test_status_is_online_while_all_that_is_retained_is_true(tmp_path: Path) -> 
     asyncio.run(story())
 
 
-def test_a_face_is_no_longer_connected_once_it_has_stopped(tmp_path: Path) -> None:
+def test_a_face_that_has_stopped_is_not_connected_and_can_be_run_again(tmp_path: Path) -> None:
     async def story() -> None:
         with Mosquitto(tmp_path) as broker:
             async with shown(broker.port) as plant:
                 assert plant.face.connected
                 await plant.stop()
                 assert not plant.face.connected
-                again = PlainFace(options(broker.port), plant.twins)
-                task = asyncio.create_task(again.run())
-                await soon(lambda: again.connected)
-                task.cancel()
-                await asyncio.wait([task])
+                plant.task = asyncio.create_task(plant.face.run())
+                async with Scada(broker.port) as scada:
+                    await plant.online()
+                    await scada.say("pump-1/desired/set", {"speed": 4})
+                    await soon(lambda: scada.last("pump-1/desired/result") == {"version": 1})
 
     asyncio.run(story())
