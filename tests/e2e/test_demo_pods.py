@@ -35,6 +35,10 @@ def children(parent: int) -> list[int]:
     return [int(child) for child in found.split()]
 
 
+def command(process: int) -> bytes:
+    return Path(f"/proc/{process}/cmdline").read_bytes()
+
+
 def alive(process: int) -> bool:
     try:
         state = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2]
@@ -45,7 +49,7 @@ def alive(process: int) -> bool:
 
 @contextmanager
 def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Told as far as its first step; killed at the end if it still runs."""
+    """With all its processes; killed at the end if it still runs."""
     log = folder / "demo.log"
     with log.open("w") as said:
         process = subprocess.Popen(
@@ -54,10 +58,10 @@ def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
 
     def begun() -> bool:
         assert process.poll() is None, log.read_text()
-        return "devices answer" in log.read_text()
+        return len(children(process.pid)) == PODS
 
     try:
-        until(begun, "the story's first step", 60)
+        until(begun, "all processes", 60)
         yield process
     finally:
         process.kill()
@@ -83,7 +87,6 @@ def test_a_demo_that_is_told_to_end_ends_all_its_processes_and_leaves_nothing(
         pods = children(process.pid)
         process.terminate()
         process.wait(15)
-    assert len(pods) == PODS
     assert not [pod for pod in pods if alive(pod)]
     assert [path.name for path in tmp_path.iterdir()] == ["demo.log"]
 
@@ -98,11 +101,9 @@ def test_no_process_outlives_a_demo_that_is_killed(tmp_path: Path) -> None:
 
 def test_a_process_that_dies_is_named_with_what_it_said_last(tmp_path: Path) -> None:
     with demo(tmp_path) as process:
-        (agent,) = (
-            pod
-            for pod in children(process.pid)
-            if b"\0agent\0" in Path(f"/proc/{pod}/cmdline").read_bytes()
-        )
+        (agent,) = (pod for pod in children(process.pid) if b"\0agent\0" in command(pod))
+        (said_by_it,) = tmp_path.glob("*/agent.log")
+        until(lambda: "ready" in said_by_it.read_text(), "the agent's own log", 60)
         os.kill(agent, signal.SIGKILL)
         assert process.wait(30) == 1
     said = (tmp_path / "demo.log").read_text()

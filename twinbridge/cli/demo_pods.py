@@ -35,6 +35,7 @@ LAST_LINES = 5
 LISTENS_WITHIN = 10.0
 STOPS_WITHIN = 6.0
 """Seconds; a stop takes 5 at most."""
+NOTICED_WITHIN = 1.0
 _PR_SET_PDEATHSIG = 1
 
 
@@ -121,6 +122,9 @@ async def pods_running(
             for name in (AGENT, *DRIVERS):
                 await pods.start(name)
             yield pods
+        except Exception:
+            await asyncio.sleep(NOTICED_WITHIN)  # who died says more than what it left undone
+            raise
         finally:
             await pods.stop()
 

@@ -46,12 +46,6 @@ class PodsStory(Story):
         steps[after:after] = [self.broker_dies, self.agent_dies, self.agent_knows, self.go_on]
         return steps
 
-    @override
-    async def connect(self) -> None:
-        await Story.connect(self)
-        # A driver on a busy machine may be slow to get its first values, and that trips.
-        await self._released("trips of the start-up")
-
     async def driver_dies(self) -> None:
         """The latch is on the driver's disk."""
         (before,) = await self._trips_of(MOTOR)
@@ -62,7 +56,7 @@ class PodsStory(Story):
         (after,) = await self._trips_of(MOTOR)
         if (after["id"], after["trip"]["state"]) != (before["id"], before["trip"]["state"]):
             raise StoryError(f"the trip before the driver was killed: {before}; after: {after}")
-        answer = await self.api.patch(f"/devices/{MOTOR}/desired", json={"run": True})
+        answer = await self._ask("PATCH", f"/devices/{MOTOR}/desired", json={"run": True})
         self._expect(answer, 409, "a restart while the trip stands")
         self.say("the Modbus driver is killed and started: the trip stands, the motor too")
 
