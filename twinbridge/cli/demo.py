@@ -24,9 +24,7 @@ def demo(
     ] = False,
     pods: Annotated[
         bool,
-        typer.Option(
-            "--pods", help="As five processes around a broker, which are killed one by one."
-        ),
+        typer.Option("--pods", help="The edge is five processes, and some of them are killed."),
     ] = False,
 ) -> None:
     """Show it: machines of three protocols, and how one stops another in milliseconds."""
