@@ -81,6 +81,21 @@ def test_only_a_quality_that_changes_shows_a_twin_before_its_time(tmp_path: Path
     asyncio.run(story())
 
 
+def test_a_quality_that_flutters_does_not_flood_the_broker_and_ends_right(tmp_path: Path) -> None:
+    async def story() -> None:
+        with Mosquitto(tmp_path) as broker:
+            async with Scada(broker.port) as scada, shown(broker.port, twinInterval="1h") as plant:
+                for number in range(1000):
+                    quality = (Quality.GOOD, Quality.UNCERTAIN)[number % 2]
+                    tell(plant, speed=Sample(number, quality, Reason.NONE, AT, number))
+                    await asyncio.sleep(0)
+                tell(plant, speed=Sample(1000, Quality.BAD, Reason.STALE, AT, 1000))
+                await soon(lambda: scada.value("pump-1/twin", "speed") == (1000, "bad"))
+                assert len(scada.of("pump-1/twin")) < 100
+
+    asyncio.run(story())
+
+
 def test_a_lost_device_is_bad_everywhere_with_its_last_value_and_time(tmp_path: Path) -> None:
     async def story() -> None:
         with Mosquitto(tmp_path) as broker:

@@ -15,7 +15,7 @@ from twinbridge.adapters.scada_mqtt.history import Outage, Outages
 from twinbridge.adapters.scada_mqtt.leftovers import Retained
 from twinbridge.adapters.scada_mqtt.metrics import CONNECTIONS
 from twinbridge.adapters.scada_mqtt.service import OFFLINE, Service
-from twinbridge.adapters.scada_mqtt.topics import Topics
+from twinbridge.adapters.scada_mqtt.topics import Layout, Topics
 from twinbridge.api.broker import Will, parse_url
 from twinbridge.api.scada import PlainMqtt
 from twinbridge.mqtt.connection import Message, connected, stay_connected
@@ -39,6 +39,7 @@ class PlainFace(Face):
         self._shown_until = 0
         """UTC ns until when the broker was told everything."""
         self._service: Service | None = None
+        self._layout = Layout()
 
     @property
     @override
@@ -48,7 +49,7 @@ class PlainFace(Face):
     @property
     def problems(self) -> Mapping[str, str]:
         """What is not shown (`device`, `device/property`), and why."""
-        return {} if self._service is None else self._service.shown.layout.problems
+        return (self._service.shown.layout if self._service else self._layout).problems
 
     @override
     async def run(self) -> None:
@@ -71,7 +72,7 @@ class PlainFace(Face):
         async with connected(self._broker, hear, will) as connection:
             CONNECTIONS.inc()
             await retained.collect(connection)
-            service = Service(self._options, self._topics, self._twins, connection)
+            service = Service(self._options, self._topics, self._twins, connection, self._layout)
             with self._serving(service):
                 try:
                     await service.run(retained.found, self._outages)
@@ -88,6 +89,7 @@ class PlainFace(Face):
             yield
         finally:
             self._service = None
+            self._layout = service.shown.layout
             self._desk.close()
             # What was sent since the broker was last heard may never have come to it.
             doubtful = round(SILENCES * self._broker.keepalive)

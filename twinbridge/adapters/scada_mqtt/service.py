@@ -15,7 +15,7 @@ from twinbridge.adapters.scada_mqtt.history import Backfill, Outages
 from twinbridge.adapters.scada_mqtt.metrics import CONNECTED, RESYNCS
 from twinbridge.adapters.scada_mqtt.outlet import Outlet
 from twinbridge.adapters.scada_mqtt.shown import ShownTwins
-from twinbridge.adapters.scada_mqtt.topics import Topics
+from twinbridge.adapters.scada_mqtt.topics import Layout, Topics
 from twinbridge.api.scada import PlainMqtt
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Contact, Samples
@@ -37,15 +37,22 @@ GOOD_BYE = 0.8
 
 
 class Service:
+    """`layout` is the one of the connection before."""
+
     def __init__(
-        self, options: PlainMqtt, topics: Topics, twins: Twins, connection: Connection
+        self,
+        options: PlainMqtt,
+        topics: Topics,
+        twins: Twins,
+        connection: Connection,
+        layout: Layout,
     ) -> None:
         self._options = options
         self._topics = topics
         self._twins = twins
         self._connection = connection
         self.outlet = Outlet(connection)
-        self.shown = ShownTwins(options, topics, twins, self.outlet, monotonic)
+        self.shown = ShownTwins(options, topics, twins, self.outlet, monotonic, layout)
         self._alarms = ShownAlarms(topics, twins, self.outlet)
         self._all_shown = asyncio.Event()
         self.online = False

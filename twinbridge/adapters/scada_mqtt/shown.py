@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ from twinbridge.ports import DesiredChanged, Twins
 
 log = structlog.get_logger()
 
+MOST_TWINS = 10
+"""Of a device in a second, however often its qualities change."""
+
 
 @dataclass(slots=True, eq=False)
 class _Device:
@@ -38,6 +42,8 @@ class _Device:
     """s of the monotonic clock: not before that, unless something urgent comes."""
     waits: bool = False
     """Whether a twin is due by the time."""
+    shown_at: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_TWINS))
+    """When the last twins went out, s of the monotonic clock."""
 
 
 class ShownTwins:
@@ -45,6 +51,7 @@ class ShownTwins:
 
     A twin goes out when it must (a quality or a connection changed) or when its interval is
     over. While the broker is behind nothing goes out; then of each property the newest.
+    `layout` is the one before: who has a topic keeps it.
     """
 
     def __init__(
@@ -54,6 +61,7 @@ class ShownTwins:
         twins: Twins,
         outlet: Outlet,
         mono: Callable[[], float],
+        layout: Layout,
     ) -> None:
         self._topics = topics
         self._twins = twins
@@ -71,7 +79,7 @@ class ShownTwins:
         self._anew: dict[str, None] = {}
         """Devices whose property topics are all to be shown."""
         self._timed: list[tuple[float, str]] = []
-        self.layout = Layout()
+        self.layout = layout
 
     @property
     def retained(self) -> Iterator[str]:
@@ -229,7 +237,13 @@ class ShownTwins:
         self.take_samples(Samples(name, samples))
 
     def _show_twin(self, name: str, device: _Device) -> None:
-        device.twin_due = self._mono() + self._interval
+        now, lately = self._mono(), device.shown_at
+        if len(lately) == MOST_TWINS and now < lately[0] + 1.0:
+            device.twin_due, device.waits = lately[0] + 1.0, False
+            self._later(name, device)
+            return
+        lately.append(now)
+        device.twin_due = now + self._interval
         device.waits = False
         desired = {of: self._twins.desired(name, of) for of in device.writable}
         content = payload.twin(
