@@ -181,7 +181,10 @@ class AgentBus(Protocol):
         """Everything published from now on, in batches."""
 
     async def request(self, request: Request) -> None:
-        """Raises what the handler raised (an UnknownName or a Conflict), or Unreachable."""
+        """Raises what the handler raised (an UnknownName or a Conflict), or Unreachable.
+
+        What is begun is done, also when the asker is cancelled.
+        """
 
 
 class Bus(MachinesBus, AgentBus, Protocol):

@@ -126,6 +126,7 @@ class MemoryBus(Bus):
         self._linger = linger
         self._subscriptions: list[weakref.ref[Subscription]] = []
         self._served: tuple[asyncio.AbstractEventLoop, Handler] | None = None
+        self._begun: set[asyncio.Future[None]] = set()
 
     @property
     def coalesced(self) -> int:
@@ -151,16 +152,28 @@ class MemoryBus(Bus):
 
     @override
     async def request(self, request: Request) -> None:
-        """Raises Unreachable while nobody serves, else what the handler raises."""
+        """Raises Unreachable while nobody serves, else what the handler raises.
+
+        What is begun is done, also when who asked has gone: half a reset would be none and one.
+        """
         if self._served is None:
             raise Unreachable("no driver process serves this bus yet; try again shortly")
         loop, handler = self._served
         if loop is asyncio.get_running_loop():
-            await handler(request)
+            begun: asyncio.Future[None] = loop.create_task(_do(handler, request), name="request")
         elif loop.is_closed():
             raise Unreachable("the machines are being stopped")
         else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_do(handler, request), loop))
+            there = asyncio.run_coroutine_threadsafe(_do(handler, request), loop)
+            begun = asyncio.wrap_future(there)
+        self._begun.add(begun)
+        begun.add_done_callback(self._ended)
+        await asyncio.shield(begun)
+
+    def _ended(self, request: asyncio.Future[None]) -> None:
+        self._begun.discard(request)
+        if not request.cancelled():
+            request.exception()  # looked at, also when nobody waits for it any more
 
     @override
     def serve(self, handler: Handler) -> None:

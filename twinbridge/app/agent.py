@@ -81,6 +81,7 @@ class Agent:
         self._batches: AsyncIterator[Sequence[Event]] | None = bus.subscribe()
         self._twins: dict[str, Twin] = {}
         self._modes: dict[str, str] = {}
+        self._accepting: set[asyncio.Future[int]] = set()
         self._restored = False
         self._dispatch = Dispatch(bus, self._refused)
         self.desired = DesiredTwins(
@@ -276,9 +277,20 @@ class Agent:
         `if_match` is given and lacks the present etag, StoreUnavailable.
         """
         spec = self.device(device)
-        return await self.desired.accept(
-            spec, patch, actor, lambda: not if_match or self.etag(device) in if_match
+        # To its end, also when who asked has gone: what is on disk is what is in force.
+        accepting = asyncio.ensure_future(
+            self.desired.accept(
+                spec, patch, actor, lambda: not if_match or self.etag(device) in if_match
+            )
         )
+        self._accepting.add(accepting)
+        accepting.add_done_callback(self._accepted)
+        return await asyncio.shield(accepting)
+
+    def _accepted(self, accepting: asyncio.Future[int]) -> None:
+        self._accepting.discard(accepting)
+        if not accepting.cancelled():
+            accepting.exception()  # looked at, also when nobody waits for it any more
 
     def mode(self, instance: RuleInstance) -> str:
         return self._modes.get(instance.rule, instance.mode.value)

@@ -76,7 +76,9 @@ class Machines:
         self._rates: dict[PropertyRef, list[Watcher]] = {}
         self._modes: dict[str, Mode] = {}
         self._group: asyncio.TaskGroup | None = None
-        self._writes = Writes(self._served, self._interlock, self._journal, bus, clock)
+        self._writes = Writes(
+            self._served, self._stands, self._interlock, self._journal, bus, clock
+        )
         self._desk = AlarmDesk(
             self._devices,
             self._interlock,
@@ -356,6 +358,14 @@ class Machines:
         device = self._devices.get(name)
         worker = self._workers.get(self._endpoint(device.spec)) if device else None
         return (device, worker) if device and worker else None
+
+    def _stands(self, instance: RuleInstance) -> bool:
+        runner = self._runners.get(instance.id)
+        return (
+            runner is not None
+            and runner.instance == instance
+            and runner.instance.mode is Mode.ARMED
+        )
 
     async def _set_mode(self, request: SetMode) -> None:
         """Arm, disarm or dry-run a rule; kept before it takes effect."""

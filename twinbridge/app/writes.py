@@ -23,7 +23,8 @@ Served = tuple[Device, Worker]
 
 
 class Writes:
-    """`served` finds the device of a name and the worker of its link, as they are now.
+    """`served` finds the device of a name and the worker of its link, as they are now; `stands`
+    says whether a rule is there, as it was, and armed.
 
     A command that comes again has no second effect: what became of it is told again.
     """
@@ -31,12 +32,14 @@ class Writes:
     def __init__(
         self,
         served: Callable[[str], Served | None],
+        stands: Callable[[RuleInstance], bool],
         interlock: Interlock,
         journal: Journal,
         bus: Bus,
         clock: Clock,
     ) -> None:
         self._served = served
+        self._stands = stands
         self._interlock = interlock
         self._journal = journal
         self._bus = bus
@@ -51,12 +54,16 @@ class Writes:
             self._taken[ref] = _Taken(outcome.epoch, outcome.version, outcome.at, outcome)
 
     def withhold(self, why: str) -> None:
-        """No ordinary write is begun from now on; '' ends it, and what rules asked is written."""
+        """No ordinary write is begun from now on; '' ends it.
+
+        Then what rules asked for meanwhile is written, if they still stand.
+        """
         self._interlock.withheld = why
         if not why:
             held, self._held_acts = self._held_acts, {}
             for instance, write in held.values():
-                self.act(instance, write)
+                if self._stands(instance):
+                    self.act(instance, write)
 
     def press(self, stop: StopWrite) -> None:
         """A trip's write: first in line at its link."""

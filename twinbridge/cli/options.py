@@ -45,10 +45,13 @@ BusUrl: TypeAlias = Annotated[
     str,
     typer.Option(
         "--bus",
+        envvar="TWINBRIDGE_BUS",
         help="The node's broker: mqtt://[user@]host[:port][?passwordFile=…&ca=…&cert=…&key=…]",
     ),
 ]
-NodeName: TypeAlias = Annotated[str, typer.Option("--node", help="Name of this edge node.")]
+NodeName: TypeAlias = Annotated[
+    str, typer.Option("--node", envvar="TWINBRIDGE_NODE", help="Name of this edge node.")
+]
 Mqtt: TypeAlias = Annotated[
     str | None,
     typer.Option("--mqtt", help="Broker on which SCADA finds the twins, as the EdgeNode may say."),

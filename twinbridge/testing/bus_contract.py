@@ -192,6 +192,27 @@ class BusContract:
 
         self.use(story)
 
+    def test_a_request_that_is_begun_is_done_though_its_asker_has_gone(self) -> None:
+        async def story(bus: Bus) -> None:
+            begun, go_on, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+            async def handle(request: Request) -> None:
+                del request
+                begun.set()
+                await go_on.wait()
+                done.set()
+
+            bus.serve(handle)
+            asking = asyncio.ensure_future(bus.request(RESET))
+            await begun.wait()
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            go_on.set()
+            await done.wait()
+
+        self.use(story)
+
     @pytest.mark.parametrize(
         "error",
         [

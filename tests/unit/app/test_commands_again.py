@@ -17,10 +17,11 @@ from twinbridge.core.messages import (
     DesiredState,
     Outcome,
     Samples,
+    SetMode,
     TellAll,
 )
 from twinbridge.core.model import PropertyRef
-from twinbridge.core.rule import Act, Compare, OnBad, Op, Write
+from twinbridge.core.rule import Act, Compare, Mode, OnBad, Op, Write
 from twinbridge.errors import Unreachable
 from twinbridge.ports import StoredState
 from twinbridge.testing.fake_driver import FakePlc
@@ -152,6 +153,34 @@ def test_while_writes_are_withheld_trips_go_on_and_nothing_else() -> None:
             await rig.until(lambda: writes(plc) == {700: 1})
             await rig.machines.handle(speed(1))
             await settled(rig, speed(1))
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("change", ["dropped", "disabled"])
+def test_what_a_rule_wanted_is_not_written_when_it_is_gone_meanwhile(change: str) -> None:
+    async def story() -> None:
+        plc = a_plc()
+        fan = overheat(
+            rule="fan",
+            condition=Compare(PropertyRef("pump", "temperature"), Op.ABOVE, limit=30),
+            on_bad=OnBad.IGNORE,
+            trip=None,
+            act=Act((Write(PropertyRef("pump", "speed"), 700),)),
+        )
+        async with running({"plc": plc}, [a_device()], [fan]) as rig:
+            await rig.until(lambda: rig.seen("pump", "run"))
+            rig.machines.withhold("another driver may have it")
+            plc.values["temperature"] = 90.0
+            await rig.until(lambda: rig.alarm("fan"))
+            if change == "dropped":
+                rig.machines.apply({"pump": a_device()}, [])
+            else:
+                await rig.machines.handle(SetMode("fan", Mode.DISABLED, "anna"))
+            rig.machines.withhold("")
+            await rig.machines.handle(speed(1))
+            await settled(rig, speed(1))
+            assert writes(plc) == {101: 1}
 
     asyncio.run(story())
 

@@ -191,8 +191,14 @@ class DriverSide:
     # The broker.
 
     async def run(self) -> NoReturn:
-        """Serve until cancelled; says good-bye then."""
-        await stay_connected("bus", self._serve, longest=LONGEST_WAIT)
+        """Serve until cancelled; says good-bye then.
+
+        Requests are done to their end whether the broker is there or not.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._requests.run(), name="bus requests")
+            tasks.create_task(stay_connected("bus", self._serve, longest=LONGEST_WAIT), name="bus")
+        raise AssertionError("its tasks never end")
 
     async def _serve(self) -> None:
         topics = self._topics
@@ -232,7 +238,6 @@ class DriverSide:
             tasks.create_task(connection.until_lost(), name="bus connection")
             tasks.create_task(self._send_frames(connection), name="bus samples")
             tasks.create_task(self._handover.serve(connection), name="bus records")
-            tasks.create_task(self._requests.run(), name="bus requests")
             tasks.create_task(self._tell_all(), name="bus greeting")
             if self._also is not None:
                 tasks.create_task(_awaited(self._also, connection), name="bus leases")
@@ -283,9 +288,11 @@ class DriverSide:
                     connection.send(self._topics.input(event.device), told)
 
     async def _answer(self, agent: str, answer: Answer) -> None:
+        """One that does not reach the agent is asked for again."""
         connection = self._connection
         if connection is not None:
-            await connection.publish(self._topics.replies(agent), encode_answer(answer))
+            with suppress(Unreachable):
+                await connection.publish(self._topics.replies(agent), encode_answer(answer))
 
     # What comes.
 
