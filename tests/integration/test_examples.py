@@ -10,8 +10,11 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
-COMPANY = {"cross-protocol": ("tesys-motor", "boiler", "leak-and-fan")}
-"""Examples that hold rules only, and the folders of the machines that they are for."""
+COMPANY = {
+    "cross-protocol": ("tesys-motor", "boiler", "leak-and-fan"),
+    "scada": ("bottling",),
+}
+"""Examples without machines, and the folders of the machines that they are for."""
 TESTED = [folder for folder in FOLDERS if list(folder.glob("*.test.yaml"))]
 TWINBRIDGE = Path(sys.executable).with_name("twinbridge")
 
