@@ -10,6 +10,7 @@ from twinbridge.core.alarm import Alarm
 from twinbridge.core.model import PropertyRef, Quality, Value
 from twinbridge.core.rule import RuleInstance, Trip, Write
 
+STALE = "stale"
 INPUTS = ".inputs"
 FAILED = ".trip-failed"
 """Suffixes of the rule's name in alarms about the rule itself."""
@@ -36,13 +37,16 @@ def held_writes(alarm: Alarm) -> tuple[Write, ...]:
 
 
 def seen_inputs(runner: RuleRunner) -> tuple[tuple[str, object, str], ...]:
-    seen = runner.inputs()
-    return tuple((str(ref), i.sample.value, str(i.sample.quality)) for ref, i in seen.items())
+    """Each input's value and quality; a stale one is bad, whatever it was."""
+    return tuple(
+        (str(ref), value, str(Quality.BAD) if quality == STALE else quality)
+        for ref, value, quality in _seen(runner)
+    )
 
 
 def why(runner: RuleRunner) -> str:
     """The rule's message, or what it saw; and in any case which inputs it could not judge."""
-    seen = seen_inputs(runner)
+    seen = _seen(runner)
     unsure = [part for part in seen if part[2] != Quality.GOOD]
     message = runner.instance.message
     if not message:
@@ -50,8 +54,17 @@ def why(runner: RuleRunner) -> str:
     return f"{message}, or it is not known: {_told(unsure)}" if unsure else message
 
 
-def _told(inputs: Iterable[tuple[str, object, str]]) -> str:
+def _seen(runner: RuleRunner) -> list[tuple[PropertyRef, object, str]]:
+    """With `stale` in place of the quality of a value that nothing confirms any more."""
+    stale = runner.stale()
+    return [
+        (ref, i.sample.value, STALE if ref in stale else str(i.sample.quality))
+        for ref, i in runner.inputs().items()
+    ]
+
+
+def _told(inputs: Iterable[tuple[PropertyRef, object, str]]) -> str:
     return ", ".join(
-        f"{name} is {'unknown' if value is None else json.dumps(value)} ({quality})"
-        for name, value, quality in inputs
+        f"{ref} is {'unknown' if value is None else json.dumps(value)} ({quality})"
+        for ref, value, quality in inputs
     )

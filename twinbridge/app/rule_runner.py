@@ -10,7 +10,7 @@ from typing import Protocol
 from twinbridge.app.clock import Clock
 from twinbridge.core import rules
 from twinbridge.core.model import NOT_READ, SECOND, PropertyRef, Sample
-from twinbridge.core.rule import Mode, RuleInstance, inputs
+from twinbridge.core.rule import Mode, RuleInstance, comparisons, inputs
 from twinbridge.core.rules import Effect, Input, Inputs
 
 
@@ -39,6 +39,9 @@ class RuleRunner:
         self._clock = clock
         self._on_effects = on_effects
         self._samples: dict[PropertyRef, Sample] = {}
+        self._limits = {
+            c.input: c.stale_after for c in comparisons(instance.condition) if c.stale_after
+        }
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
         self.state = rules.initial(instance)
@@ -75,6 +78,15 @@ class RuleRunner:
     def inputs(self) -> Inputs:
         """Every input as it stands; one that no device serves is as never read."""
         return {ref: Input(sample, self._last_good(ref)) for ref, sample in self._samples.items()}
+
+    def stale(self) -> frozenset[PropertyRef]:
+        """Inputs that were good, and were not confirmed for longer than the rule waits."""
+        now, limits = self._clock.mono(), self._limits
+        return frozenset(
+            ref
+            for ref, sample in self._samples.items()
+            if ref in limits and sample.good and now - self._last_good(ref) >= limits[ref]
+        )
 
     def set_mode(self, mode: Mode) -> None:
         """Change the mode; a rule armed while its condition holds trips at once."""

@@ -7,7 +7,7 @@ import asyncio
 from rig import a_device, a_plc, overheat, running
 from structlog.testing import capture_logs
 
-from twinbridge.core.model import SECOND, PropertyRef
+from twinbridge.core.model import MILLISECOND, SECOND, PropertyRef
 from twinbridge.core.rule import Compare, OnBad, Op
 
 
@@ -28,6 +28,26 @@ def test_a_trip_by_a_lost_link_does_not_claim_what_nobody_knows() -> None:
             alarm = rig.alarm()
             assert alarm is not None
             assert alarm.message.startswith("the pump is too hot, or it is not known: pump/temp")
+
+    asyncio.run(story())
+
+
+def test_a_trip_by_silence_says_that_the_value_is_old() -> None:
+    async def story() -> None:
+        plc = a_plc()
+        limit = Compare(
+            PropertyRef("pump", "temperature"), Op.ABOVE, limit=85, stale_after=MILLISECOND
+        )
+        rule = overheat(on_bad=OnBad.TRIP, message="the pump is too hot", condition=limit)
+        async with running({"plc": plc}, [a_device(interval=200 * MILLISECOND)], [rule]) as rig:
+            await rig.until(lambda: rig.alarm() is not None)
+            alarm = rig.alarm()
+            assert alarm is not None
+            if alarm.inputs[0][1] is not None:
+                assert alarm.message.endswith("pump/temperature is 20.0 (stale)")
+                assert alarm.inputs == (("pump/temperature", 20.0, "bad"),)
+            else:
+                assert alarm.message.endswith("pump/temperature is unknown (bad)")
 
     asyncio.run(story())
 
