@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from twinbridge.core.model import (
 from twinbridge.testing.fakes import FakeStore
 
 LOOK = 0.005
+YOUNG_OBJECTS = 10_000
 COUNTERS = ("messages", "coalesced_samples", "resyncs")
 
 
@@ -136,6 +138,9 @@ async def measured(options: argparse.Namespace) -> Mapping[str, float]:
         while not face.connected:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.05)
     await feed.run(options.warm_up)
+    gc.collect()  # as the agent's process does when it has started
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
     late.clear()
     before, cpu, began = counted(), time.process_time(), time.monotonic()
     told = feed.told
