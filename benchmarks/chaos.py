@@ -42,6 +42,8 @@ from twinbridge.core.share import Share
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 OTHERS = ("boiler", "leak-and-fan")
+USUAL_PORTS = ("4840", "18830")
+OWN_PORTS: dict[str, str] = {}
 HEATED = range(6)
 COMMANDED = range(6, 10)
 ON_TIME = 1.0
@@ -392,12 +394,15 @@ async def chaos(seconds: float, seed: int, keep: Path | None, *, as_json: bool) 
 
 
 def adopted(example: Path, folder: Path) -> Path:
-    """An example as a plant of this node."""
+    """An example as a plant of this node, on ports of its own."""
     place = folder / example.name
     place.mkdir()
     for file in example.glob("*.yaml"):
         if not file.name.endswith(".test.yaml"):
             text = file.read_text().replace("nodeName: edge-1", f"nodeName: {NODE}")
+            for port in USUAL_PORTS:
+                if port in text:
+                    text = text.replace(port, OWN_PORTS.setdefault(port, str(free_port())))
             (place / file.name).write_text(text)
     return place
 
