@@ -157,7 +157,8 @@ class ShownTwins:
             told[name] = sample
             properties[name] = view(sample)
         if properties:
-            COALESCED.inc(len(change.samples) - len(properties))
+            if len(properties) < len(change.samples):
+                COALESCED.inc(len(change.samples) - len(properties))
             self._tell(change.device, device, properties, urgent=urgent)
 
     def _withhold(self, name: str, device: _Device, samples: Sequence[tuple[str, Sample]]) -> None:
