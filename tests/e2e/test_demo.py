@@ -14,7 +14,8 @@ TWINBRIDGE = Path(sys.executable).with_name("twinbridge")
 STEPS = {"connect", "overheat", "steam_stops_motor", "leak_shuts_boiler_down", "release_leak"}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
+@pytest.mark.usefixtures("usual_ports")
 def test_the_story_of_three_protocols_happens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         api = f"127.0.0.1:{free.getsockname()[1]}"

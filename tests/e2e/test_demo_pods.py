@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from edge_process import until
 
+pytestmark = pytest.mark.usefixtures("usual_ports")
+
 TWINBRIDGE = Path(sys.executable).with_name("twinbridge")
 KILLED = ["driver_dies", "broker_dies", "agent_dies", "agent_knows"]
 PODS = 5
