@@ -55,13 +55,13 @@ class AgentTwins:
         return version
 
     async def acknowledge(self, alarm: str, actor: Actor, comment: str) -> None:
-        await self._service.acknowledge(alarm, actor.name, comment)
+        await self._service.acknowledge(alarm, _who(actor), comment)
 
     async def shelve(self, alarm: str, length: str, actor: Actor, reason: str) -> None:
-        await self._service.shelve(alarm, length, actor.name, reason)
+        await self._service.shelve(alarm, length, _who(actor), reason)
 
     async def reset(self, alarm: str, actor: Actor, reason: str) -> None:
-        await self._service.reset(alarm, actor.name, reason)
+        await self._service.reset(alarm, _who(actor), reason)
 
     async def recorded(
         self, device: str, name: str, start: int, end: int, limit: int = 10_000
@@ -77,3 +77,8 @@ class AgentTwins:
             await self._agent.store.append_audit(
                 Audit(kind, subject, actor.origin, said, clock.wall(), clock.mono())
             )
+
+
+def _who(actor: Actor) -> str:
+    """The journal tells which way somebody came: a name that MQTT gives is only a claim."""
+    return actor.name if actor.name == actor.origin else f"{actor.name} by {actor.origin}"
