@@ -293,7 +293,7 @@ def test_an_alarm_is_retained_while_it_stands_and_cleared_when_it_is_over(tmp_pa
                     await soon(lambda: late.last(topic))
                 await scada.say("alarms/overheat-1/ack", {"who": "alice", "comment": "seen"})
                 await soon(lambda: answers(scada, "alarms/overheat-1/result") == [{"done": "ack"}])
-                await soon(lambda: scada.last(topic)["ackedBy"] == "alice")
+                await soon(lambda: scada.last(topic)["ackedBy"] == "alice by mqtt")
                 await scada.say("alarms/overheat-1/reset", {"who": "alice", "reason": "cooled"})
                 await soon(lambda: len(answers(scada, "alarms/overheat-1/result")) == 2)
                 assert answers(scada, "alarms/overheat-1/result")[1]["status"] == 409

@@ -54,7 +54,9 @@ def test_a_viewer_sees_all_and_its_commands_never_arrive(tmp_path: Path) -> None
             assert not plant.edge.machines.alarm or not plant.edge.machines.alarm.acked
             await operator.say("alarms/overheat-1/ack", {"who": "bob"})
             await soon(
-                lambda: (viewer.last("alarms/overheat/pump-1") or {}).get("ackedBy") == "bob"
+                lambda: (
+                    (viewer.last("alarms/overheat/pump-1") or {}).get("ackedBy") == "bob by mqtt"
+                )
             )
 
     asyncio.run(story())
@@ -71,7 +73,7 @@ def test_an_operator_may_be_denied_the_release_of_trips(tmp_path: Path) -> None:
             await soon(lambda: operator.last("alarms/overheat/pump-1"))
             await operator.say("alarms/overheat-1/reset", {"who": "bob", "reason": "cold"})
             await operator.say("alarms/overheat-1/ack", {"who": "bob"})
-            await soon(lambda: operator.last("alarms/overheat/pump-1")["ackedBy"] == "bob")
+            await soon(lambda: operator.last("alarms/overheat/pump-1")["ackedBy"] == "bob by mqtt")
             assert [h.content for h in operator.of("alarms/overheat-1/result")] == [{"done": "ack"}]
 
     asyncio.run(story())
