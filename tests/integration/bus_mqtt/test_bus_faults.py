@@ -334,3 +334,27 @@ def test_an_outcome_that_the_agent_forgot_is_told_again(broker: Mosquitto, tmp_p
             assert lasting(await received(reader, again)) == [again]
 
     asyncio.run(body())
+
+
+def test_a_disk_that_hangs_holds_up_no_value(
+    broker: Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body() -> None:
+        async with both_ends(tmp_path, broker.url) as ends:
+            hung, real = asyncio.Event(), ends.kept.record
+
+            async def record(*records: Event) -> None:
+                await hung.wait()
+                await real(*records)  # type: ignore[arg-type]  # they are records
+
+            monkeypatch.setattr(ends.kept, "record", record)
+            reader = ends.subscribe()
+            told = records(0, 3)
+            for event in told:
+                ends.publish(event)
+            ends.publish(samples(1))
+            assert await received(reader, samples(1)) == [samples(1)]
+            hung.set()
+            assert lasting(await received(reader, *told)) == told
+
+    asyncio.run(body())

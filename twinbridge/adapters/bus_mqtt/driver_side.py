@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
@@ -30,12 +29,12 @@ from twinbridge.adapters.bus_mqtt.encoding import (
     encode_status,
 )
 from twinbridge.adapters.bus_mqtt.handover import Handover
-from twinbridge.adapters.bus_mqtt.metrics import CONNECTED, FRAMES_OUT, REFUSED
+from twinbridge.adapters.bus_mqtt.metrics import CONNECTED, FRAMES_OUT, REFUSED, UNKEPT_LOST
 from twinbridge.adapters.bus_mqtt.requests import Requests
 from twinbridge.adapters.bus_mqtt.topics import Topics
 from twinbridge.adapters.driver_store import DriverStore, Record
 from twinbridge.api.broker import Broker, Will
-from twinbridge.core.messages import AlarmChanged, Audit, Contact, Event, Outcome, Samples, TellAll
+from twinbridge.core.messages import AlarmChanged, Contact, Event, Samples, TellAll
 from twinbridge.errors import StoreUnavailable, Unreachable
 from twinbridge.mqtt.connection import Connection, Message, connected, stay_connected
 
@@ -88,7 +87,8 @@ class DriverSide:
         self._events = machines.subscribe()
         self._outgoing = MemoryBus()
         self._waiting = self._outgoing.subscribe()
-        self._unkept: deque[Record] = deque(maxlen=UNKEPT_LIMIT)
+        self._unkept: list[Record] = []
+        self._kept_bell = asyncio.Event()
         self._on_definitions = on_definitions
         self._on_inputs = on_inputs
         self._handover = Handover(topics, owner, store)
@@ -131,21 +131,47 @@ class DriverSide:
 
     async def keep(self) -> NoReturn:
         """Put on disk what must not be lost; line up the rest. Until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen(), name="bus machines")
+            tasks.create_task(self._keep_records(), name="bus journal")
+        raise AssertionError("its tasks never end")
+
+    async def _listen(self) -> NoReturn:
+        """Take what the machines say; waits for neither broker nor disk."""
         while True:
-            wait = PATIENCE if self._unkept else None
-            batch = await self._next(wait)
-            records: list[Record] = list(self._unkept)
-            self._unkept.clear()
+            batch = await anext(self._events)
             values: list[Samples | Contact] = []
             for event in batch:
                 if isinstance(event, Samples | Contact):
                     values.append(event)
-                elif not (isinstance(event, AlarmChanged) and self._store.has(event.alarm)):
-                    records.append(event)
+                else:
+                    self._unkept.append(event)
             if values:
                 self._tell(values, self._events.since)
-            if records:
-                await self._record(records)
+            if self._unkept:
+                self._kept_bell.set()
+
+    async def _keep_records(self) -> NoReturn:
+        while True:
+            await self._kept_bell.wait()
+            self._kept_bell.clear()
+            while not await self._record():  # noqa: ASYNC110 - a disk tells nobody that it is well
+                await asyncio.sleep(PATIENCE)
+
+    async def _record(self) -> bool:
+        """What waits is kept, all at once; False while the disk does not take it."""
+        records, self._unkept = self._unkept, []
+        new = [r for r in records if not (isinstance(r, AlarmChanged) and self._store.has(r.alarm))]
+        try:
+            if new:
+                await self._store.record(*new)
+        except StoreUnavailable as error:
+            waiting = new + self._unkept
+            self._unkept = waiting[:UNKEPT_LIMIT]
+            UNKEPT_LOST.inc(len(waiting) - len(self._unkept))
+            log.debug("records are not kept yet", count=len(waiting), why=str(error))
+            return False
+        return True
 
     def _tell(self, values: Sequence[Samples | Contact], since: int) -> None:
         """At once while the broker takes them, and nothing older waits; else they line up."""
@@ -159,34 +185,12 @@ class DriverSide:
             self._open = None
             self._stuck.set()
 
-    async def _next(self, wait: float | None) -> Sequence[Event]:
-        if wait is None:
-            return await anext(self._events)
-        try:
-            async with asyncio.timeout(wait):
-                return await anext(self._events)
-        except TimeoutError:
-            return ()
-
-    async def _record(self, records: Sequence[Record]) -> None:
-        try:
-            await self._store.record(*records)
-        except StoreUnavailable as error:
-            log.debug("records are not kept yet", count=len(records), why=str(error))
-            self._unkept.extend(records)
-
     async def drain(self) -> None:
         """On a graceful stop, after the machines have stopped: keep what they said last."""
         self._machines.publish(Contact("", connected=False, at=0))  # so that there is a batch
-        records = [*self._unkept, *await self._next(PATIENCE)]
-        kept: list[Record] = [
-            r
-            for r in records
-            if isinstance(r, Outcome | Audit)
-            or (isinstance(r, AlarmChanged) and not self._store.has(r.alarm))
-        ]
-        if kept:
-            await self._store.record(*kept)
+        last = await asyncio.wait_for(anext(self._events), PATIENCE)
+        self._unkept += [event for event in last if not isinstance(event, Samples | Contact)]
+        await self._record()
 
     # The broker.
 

@@ -16,6 +16,10 @@ RECORDS = Counter(
     "twinbridge_bus_records", "Alarms, audit records and outcomes handed over.", ["direction"]
 )
 REPEATED = Counter("twinbridge_bus_repeated", "Records and requests that came again.", ["what"])
+UNKEPT_LOST = Counter(
+    "twinbridge_bus_unkept",
+    "Records lost because a disk that takes nothing left more than memory may hold.",
+)
 WAITING = Gauge("twinbridge_bus_records_waiting", "Records that the agent does not have yet.")
 HOP = Histogram(
     "twinbridge_bus_hop_seconds",
