@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
 import twinbridge.adapters.bus_mqtt.lease
+import twinbridge.adapters.bus_mqtt.metrics
 import twinbridge.adapters.scada_kubeedge.metrics
 import twinbridge.adapters.scada_mqtt.metrics
 import twinbridge.adapters.scada_sparkplug.metrics  # noqa: F401 - its counters
