@@ -88,7 +88,7 @@ def test_a_demo_that_is_told_to_end_ends_all_its_processes_and_leaves_nothing(
     with demo(tmp_path) as process:
         pods = children(process.pid)
         process.terminate()
-        process.wait(15)
+        process.wait(40)
     assert not [pod for pod in pods if alive(pod)]
     assert [path.name for path in tmp_path.iterdir()] == ["demo.log"]
 

@@ -156,13 +156,14 @@ def test_a_rule_reads_a_device_of_another_shard(broker: Mosquitto, tmp_path: Pat
         with (
             agent(tmp_path, broker.url, plant) as edge,
             driver(tmp_path, broker.url, "--selector", "hall=east", name="east") as east,
-            driver(tmp_path, broker.url, name="all") as everything,
         ):
-            edge.ready(connected=2)
-            until(lambda: east.serves() and everything.serves(), "one each", 30)
-            hot.put(Table.HOLDING, TEMPERATURE, 90)
-            until(partial(stopped, cold), "the other machine is stopped")
-            assert hot.get(Table.COIL, RUN) == (1,)
+            east.until_serves()
+            with driver(tmp_path, broker.url, name="all") as everything:
+                everything.until_serves()
+                edge.ready(connected=2)
+                hot.put(Table.HOLDING, TEMPERATURE, 90)
+                until(partial(stopped, cold), "the other machine is stopped")
+                assert hot.get(Table.COIL, RUN) == (1,)
 
 
 def test_definitions_that_a_driver_cannot_read_change_nothing_and_are_said(
