@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import NoReturn
 
 import structlog
@@ -80,6 +81,11 @@ class Connection:
     @property
     def alive(self) -> bool:
         return not self._over.is_set()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the broker was last heard."""
+        return monotonic() - self._there.heard
 
     @property
     def backlog(self) -> int:

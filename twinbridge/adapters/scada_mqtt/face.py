@@ -18,8 +18,8 @@ from twinbridge.adapters.scada_mqtt.service import OFFLINE, Service
 from twinbridge.adapters.scada_mqtt.topics import Layout, Topics
 from twinbridge.api.broker import Will, parse_url
 from twinbridge.api.scada import PlainMqtt
-from twinbridge.mqtt.connection import Message, connected, stay_connected
-from twinbridge.mqtt.session import SILENCES
+from twinbridge.core.model import SECOND
+from twinbridge.mqtt.connection import Connection, Message, connected, stay_connected
 from twinbridge.ports import Face, Twins
 
 
@@ -73,14 +73,14 @@ class PlainFace(Face):
             CONNECTIONS.inc()
             await retained.collect(connection)
             service = Service(self._options, self._topics, self._twins, connection, self._layout)
-            with self._serving(service):
+            with self._serving(service, connection):
                 try:
                     await service.run(retained.found, self._outages)
                 finally:
                     await service.say_good_bye()
 
     @contextmanager
-    def _serving(self, service: Service) -> Iterator[None]:
+    def _serving(self, service: Service, connection: Connection) -> Iterator[None]:
         began = self._twins.now()
         self._outages.add(Outage(self._shown_until, began))
         self._service = service
@@ -91,6 +91,7 @@ class PlainFace(Face):
             self._service = None
             self._layout = service.shown.layout
             self._desk.close()
-            # What was sent since the broker was last heard may never have come to it.
-            doubtful = round(SILENCES * self._broker.keepalive)
+            # An answer says that what was sent a keep-alive before it has come to the broker; what
+            # was sent since then may never have.
+            doubtful = round(connection.silence * SECOND) + self._broker.keepalive
             self._shown_until = max(began, self._twins.now() - doubtful)
