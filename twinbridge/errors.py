@@ -105,3 +105,18 @@ class StoreUnavailable(TwinBridgeError):
 
 class Unreachable(TwinBridgeError):
     """The other side cannot be reached."""
+
+
+class HubUnavailable(Unreachable):
+    """The hub, or a sink of telemetry, does not take it now; it may later.
+
+    `retry_after` in seconds, where the other side said when.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class HubRefused(TwinBridgeError):
+    """The hub, or a sink, will never take this as it is."""

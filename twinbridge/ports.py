@@ -383,3 +383,140 @@ class Face(Protocol):
 
     async def run(self) -> None:
         """Serve until cancelled; then say good-bye within a second. Reconnects by itself."""
+
+
+class Ref(NamedTuple):
+    """Names a resource at the hub; of one namespace."""
+
+    kind: str
+    name: str
+
+
+class HubDefinitions(NamedTuple):
+    """What the hub defines for one edge node: its Devices, Rules, EdgeNode, and their models.
+
+    `documents` are whole resources without `status` and `managedFields`; `changed` names what
+    came, differs or went since the one before (after a list: since what was known before it).
+    """
+
+    documents: Mapping[Ref, Mapping[str, Json]]
+    changed: frozenset[Ref]
+
+
+class HubEvent(NamedTuple):
+    """What a person shall see beside a resource; `name` is the same for the same event, always.
+
+    `kind` is `Normal` or `Warning`, `reason` one CamelCase word, `at` UTC ns.
+    """
+
+    name: str
+    regarding: Ref
+    kind: str
+    reason: str
+    message: str
+    at: int
+
+
+class Hub(Protocol):
+    """The hub as one edge node sees it.
+
+    Whatever it is asked raises HubUnavailable (ask again, `retry_after`) or HubRefused (do not),
+    and returns once the hub has it.
+    """
+
+    @property
+    def connected(self) -> bool: ...
+
+    @property
+    def last_contact(self) -> int:
+        """UTC ns of the last answer; 0 for never."""
+
+    def definitions(self) -> AsyncIterator[HubDefinitions]:
+        """The first once all is listed, then each change; lists and watches anew by itself.
+
+        Never ends and never raises: an outage shows in `connected`.
+        """
+
+    async def apply_status(self, ref: Ref, uid: str, status: Mapping[str, Json]) -> None:
+        """Own exactly these fields of the status from now on; what was owned before and is not
+        in it goes away. Raises UnknownName when that resource (`uid`) is no longer there.
+        """
+
+    async def record(self, event: HubEvent) -> None:
+        """Once, however often it is asked for."""
+
+    async def renew(self, holder: str, seconds: int) -> str:
+        """The heartbeat of this edge node, by a Lease that ends after so many seconds.
+
+        Returns who holds it: another's name when two processes claim one node.
+        """
+
+
+class OutboxRecord(NamedTuple):
+    """What the hub side must get. `seq` only grows within one outbox, whatever the kind.
+
+    `kind` is `samples`, `alarm`, `audit` or `gap`. Of samples: `samples` of one device. Of the
+    others: `body`, as REST shows an alarm, an audit record or a gap (`from`, `to`, `records`).
+    `at` UTC ns of the record, `monotonic` ns, within the `boot` of the batch.
+    """
+
+    seq: int
+    kind: str
+    device: str
+    at: int
+    monotonic: int
+    samples: Sequence[tuple[str, Sample]] = ()
+    body: Mapping[str, Json] = {}
+
+
+class OutboxBatch(NamedTuple):
+    """Records in order, all of one life of the outbox; (node, outbox, seq) names each for ever."""
+
+    outbox: str
+    records: Sequence[OutboxRecord]
+    live: bool
+    """Whether it is of now; else it is told later."""
+
+
+class Outbox(Protocol):
+    """The durable queue of what has not been acknowledged, with one cursor for each sink."""
+
+    def put_samples(self, device: str, samples: Sequence[tuple[str, Sample]]) -> None:
+        """Never blocks and never raises; on disk within 1 s. The oldest go when it is full, and a
+        gap record says so.
+        """
+
+    async def put(self, kind: str, device: str, body: Mapping[str, Json], at: int) -> int:
+        """An `alarm` or `audit` record: on disk when it returns its seq; it is never dropped.
+
+        Raises StoreUnavailable.
+        """
+
+    @property
+    def depth(self) -> int:
+        """Samples and records that some sink has yet to get."""
+
+    @property
+    def oldest(self) -> int:
+        """UTC ns of the oldest of these; 0 when there is none."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+
+
+class Sink(Protocol):
+    """An engine that takes what the outbox holds; it may get a record twice, never out of order."""
+
+    @property
+    def name(self) -> str:
+        """Names its cursor; the same after a restart."""
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The kinds of records that it takes."""
+
+    async def send(self, batch: OutboxBatch) -> None:
+        """Returns once the engine has all of it. Raises HubUnavailable (it is sent again later)
+        or HubRefused (the records are tried alone, and who is refused 5 times is set aside).
+        """

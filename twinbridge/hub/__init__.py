@@ -1,0 +1,1 @@
+"""The embedded hub: the Kubernetes API for our kinds, on SQLite."""
