@@ -5,7 +5,15 @@ A driver author reads this file, `twinbridge.errors` and one driver.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
@@ -399,8 +407,11 @@ class HubDefinitions(NamedTuple):
     came, differs or went since the one before (after a list: since what was known before it).
     """
 
-    documents: Mapping[Ref, Mapping[str, Json]]
+    documents: Mapping[Ref, Mapping[str, object]]
     changed: frozenset[Ref]
+    unheard: int = 0
+    """For how long the hub was not heard before these came, ns: a change in them may be as old.
+    0 for what came at once, over a watch that lives."""
 
 
 class HubEvent(NamedTuple):
@@ -437,7 +448,7 @@ class Hub(Protocol):
         Never ends and never raises: an outage shows in `connected`.
         """
 
-    async def apply_status(self, ref: Ref, uid: str, status: Mapping[str, Json]) -> None:
+    async def apply_status(self, ref: Ref, uid: str, status: Json) -> None:
         """Own exactly these fields of the status from now on; what was owned before and is not
         in it goes away. Raises UnknownName when that resource (`uid`) is no longer there.
         """
@@ -450,6 +461,33 @@ class Hub(Protocol):
 
         Returns who holds it: another's name when two processes claim one node.
         """
+
+
+class KnownDefinition(NamedTuple):
+    """A resource as the hub last had it (None: it is gone there), and as it was last sound."""
+
+    ref: Ref
+    document: Mapping[str, object] | None
+    sound: Mapping[str, object] | None
+
+
+class SyncStore(Protocol):
+    """What an edge node must know of its hub when it starts without it. Raises StoreUnavailable."""
+
+    async def load_definitions(self) -> Sequence[KnownDefinition]: ...
+
+    async def save_definitions(
+        self, known: Iterable[KnownDefinition], gone: Iterable[Ref] = ()
+    ) -> None:
+        """In one commit: all of them, or none."""
+
+    async def journal(self, after: int, limit: int) -> Sequence[tuple[int, Audit]]:
+        """Audit records with their numbers, which only grow; the oldest first."""
+
+    async def note(self, name: str) -> str:
+        """What `put_note` kept under that name, or ''."""
+
+    async def put_note(self, name: str, content: str) -> None: ...
 
 
 class OutboxRecord(NamedTuple):
@@ -466,7 +504,7 @@ class OutboxRecord(NamedTuple):
     at: int
     monotonic: int
     samples: Sequence[tuple[str, Sample]] = ()
-    body: Mapping[str, Json] = {}
+    body: Mapping[str, object] = {}
 
 
 class OutboxBatch(NamedTuple):
@@ -486,7 +524,7 @@ class Outbox(Protocol):
         gap record says so.
         """
 
-    async def put(self, kind: str, device: str, body: Mapping[str, Json], at: int) -> int:
+    async def put(self, kind: str, device: str, body: Mapping[str, object], at: int) -> int:
         """An `alarm` or `audit` record: on disk when it returns its seq; it is never dropped.
 
         Raises StoreUnavailable.

@@ -92,6 +92,14 @@ def audit_from(row: tuple[str, str, str, bytes, int, int]) -> Audit:
     return Audit(kind, subject, origin, loads(detail), wall, monotonic)
 
 
+def definition_body(document: Mapping[str, object] | None) -> bytes | None:
+    return None if document is None else dumps(document)
+
+
+def definition_from(body: bytes | None) -> dict[str, Any] | None:
+    return None if body is None else dict(loads(body))
+
+
 def _known(kind: type[StoredDesired | Alarm], body: dict[str, Any]) -> dict[str, Any]:
     """Leave out fields that a later version added within the same schema."""
     names = {field.name for field in fields(kind)}

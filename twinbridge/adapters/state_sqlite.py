@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -16,6 +16,8 @@ from twinbridge.adapters.state_rows import (
     alarm_body,
     alarm_from,
     audit_from,
+    definition_body,
+    definition_from,
     desired_body,
     desired_from,
     outcome_from,
@@ -23,7 +25,7 @@ from twinbridge.adapters.state_rows import (
 )
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit
-from twinbridge.ports import StoredDesired, StoredState
+from twinbridge.ports import KnownDefinition, Ref, StoredDesired, StoredState
 
 T = TypeVar("T")
 Change: TypeAlias = Callable[[sqlite3.Connection], None]
@@ -65,6 +67,15 @@ MIGRATIONS = (
         PRIMARY KEY (device, property)
     );
     CREATE TABLE taken (owner TEXT PRIMARY KEY, id INTEGER NOT NULL) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE definition (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        document BLOB,
+        sound BLOB,
+        PRIMARY KEY (kind, name)
+    )
     """,
 )
 
@@ -180,6 +191,34 @@ def audit(db: sqlite3.Connection, limit: int, subject: str) -> Sequence[Audit]:
         (subject, max(0, limit)),
     )
     return [audit_from(row) for row in found]
+
+
+def journal(db: sqlite3.Connection, after: int, limit: int) -> Sequence[tuple[int, Audit]]:
+    found = db.execute(
+        "SELECT id, kind, subject, origin, detail, wall, monotonic FROM audit WHERE id > ?"
+        " ORDER BY id LIMIT ?",
+        (after, max(0, limit)),
+    )
+    return [(number, audit_from(tuple(row))) for number, *row in found]
+
+
+def save_definitions(known: Iterable[KnownDefinition], gone: Iterable[Ref]) -> Change:
+    rows = [(*one.ref, definition_body(one.document), definition_body(one.sound)) for one in known]
+    names = list(gone)
+
+    def change(db: sqlite3.Connection) -> None:
+        db.executemany("INSERT OR REPLACE INTO definition VALUES (?, ?, ?, ?)", rows)
+        db.executemany("DELETE FROM definition WHERE kind = ? AND name = ?", names)
+
+    return change
+
+
+def definitions(db: sqlite3.Connection) -> Sequence[KnownDefinition]:
+    found = db.execute("SELECT kind, name, document, sound FROM definition ORDER BY kind, name")
+    return [
+        KnownDefinition(Ref(kind, name), definition_from(document), definition_from(sound))
+        for kind, name, document, sound in found
+    ]
 
 
 def note(db: sqlite3.Connection, name: str) -> str:

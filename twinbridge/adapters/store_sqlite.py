@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,14 @@ from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit
 from twinbridge.core.model import SECOND, Sample
 from twinbridge.errors import StoreUnavailable
-from twinbridge.ports import HistoryRow, StoredDesired, StoredState, TwinStore
+from twinbridge.ports import (
+    HistoryRow,
+    KnownDefinition,
+    Ref,
+    StoredDesired,
+    StoredState,
+    TwinStore,
+)
 
 HISTORY_LIMIT_BYTES = 256 * 1024 * 1024
 HISTORY_MAX_AGE = 7 * 24 * 3600 * SECOND
@@ -160,6 +167,17 @@ class SqliteStore(TwinStore):
     async def put_note(self, name: str, content: str) -> None:
         """Raises StoreUnavailable."""
         await self._state.write(state_sqlite.put_note(name, content))
+
+    async def load_definitions(self) -> Sequence[KnownDefinition]:
+        return await self._state.read(state_sqlite.definitions)
+
+    async def save_definitions(
+        self, known: Iterable[KnownDefinition], gone: Iterable[Ref] = ()
+    ) -> None:
+        await self._state.write(state_sqlite.save_definitions(known, gone))
+
+    async def journal(self, after: int, limit: int) -> Sequence[tuple[int, Audit]]:
+        return await self._state.read(lambda db: state_sqlite.journal(db, after, limit))
 
     def _append(self, audit: Sequence[Audit]) -> state_sqlite.Change:
         return state_sqlite.append_audit([audit_row(record, self.boot) for record in audit])

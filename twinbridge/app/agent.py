@@ -88,6 +88,8 @@ class Agent:
             store, self.clock, self.alarms, self.events, self._dispatch.send, epoch
         )
         self._history = HistoryRecorder(store, self.clock)
+        self.unheard = 0
+        """How old, in ns, may be what definitions newly desire: see `HubDefinitions.unheard`."""
 
     # Definitions.
 
@@ -129,7 +131,9 @@ class Agent:
         for name, spec in self.devices.items():
             if name not in old or old[name].digest != spec.digest or not spec.digest:
                 changed.append(name)
-                await self.desired.resume(spec)
+                await self.desired.resume(spec, self.unheard)
+            elif old[name].desired != spec.desired:
+                await self.desired.take_wishes(spec, self.unheard)
         if gone or changed:
             self.events.append(DefinitionsChanged(tuple(changed), tuple(gone)))
 
@@ -139,9 +143,18 @@ class Agent:
         readable = [p.spec.name for p in spec.points if p.spec.access.readable]
         twin.reported = {name: twin.reported.get(name, NOT_READ) for name in readable}
 
+    async def take_wishes(self, spec: DeviceSpec, unheard: int) -> None:
+        """Take up a definition that differs from the present one only in what it desires."""
+        self.devices[spec.name] = spec
+        await self.desired.take_wishes(spec, unheard)
+
     async def _forget(self, device: str) -> None:
         self._twins.pop(device, None)
         self._dispatch.forget(device)
+        await self.forget_desired(device)
+
+    async def forget_desired(self, device: str) -> None:
+        """Also when a device of the same name comes in its place."""
         try:
             await self.desired.forget(device)
         except StoreUnavailable as error:

@@ -18,6 +18,7 @@ from twinbridge.api.wire import Json
 from twinbridge.app.alarm_table import AlarmTable
 from twinbridge.app.clock import Clock, Doorbell
 from twinbridge.app.desired_entry import (
+    DEVICE_ORIGIN,
     WITHDRAWN,
     deadline,
     desired_view,
@@ -27,6 +28,7 @@ from twinbridge.app.desired_entry import (
     wish_text,
 )
 from twinbridge.app.events import EventLog
+from twinbridge.app.wishes import FOREVER, Overrides, overrides, too_late, wish_of
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit, Desire, DesiredState, Outcome
 from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, shown
@@ -42,7 +44,6 @@ from twinbridge.ports import Actor, DesiredChanged, StoredDesired, TwinStore
 
 log = structlog.get_logger()
 
-DEVICE_ORIGIN = "device"
 PATIENCE = 1.0
 """Seconds between tries while the disk refuses."""
 
@@ -76,6 +77,8 @@ class DesiredTwins:
         self._deadlines: dict[Key, int] = {}
         """Monotonic ns at which what is pending expires."""
         self._unsaved: dict[Key, None] = {}
+        self._specs: dict[str, DeviceSpec] = {}
+        self._overrides = Overrides()
         self._bell = Doorbell()
 
     # What stands.
@@ -118,7 +121,12 @@ class DesiredTwins:
                 await self._store.save_desired(*entries)
             for entry in entries:
                 self._replace(entry)
-            return self.version(spec.name)
+            version = self.version(spec.name)
+        if actor.origin != DEVICE_ORIGIN:
+            for entry in entries:
+                if entry.state == WITHDRAWN:
+                    await self._hand_back(entry.device, entry.property)
+        return version
 
     def _checked(
         self, spec: DeviceSpec, patch: Mapping[str, DesiredSpec | None], actor: Actor
@@ -128,9 +136,19 @@ class DesiredTwins:
         wished = (self._wished(spec, n, w, version, actor) for n, w in patch.items())
         entries = [entry for entry in wished if entry is not None]
         for entry in entries:
+            self._refuse_if_decided(spec, entry)
             if entry.state != WITHDRAWN:
                 self._alarms.refuse_if_held(spec.name, entry.property, entry.value)
         return entries
+
+    def _refuse_if_decided(self, spec: DeviceSpec, entry: StoredDesired) -> None:
+        """Raise Conflict where only the resource may say what is desired."""
+        decided = not spec.local_wins and wish_of(spec, entry.property) is not None
+        if decided and entry.origin != DEVICE_ORIGIN:
+            raise Conflict(
+                f"{spec.name}/{entry.property}: its resource says what is desired of it, and lets"
+                " nobody override that (spec.overrides.policy: Hub); change the resource"
+            )
 
     def _wished(
         self, spec: DeviceSpec, name: str, wish: DesiredSpec | None, version: int, actor: Actor
@@ -144,17 +162,29 @@ class DesiredTwins:
                 f"{spec.name}/{name}: no such property", field=name, allowed=f"one of: {known}"
             )
         old = self._entries[spec.name].get(name)
+        # What the resource said stays noted, so that it is not taken up a second time.
+        noted = old.spec if old else ""
         if wish is None:
             if old is None or old.state == WITHDRAWN:
                 return None
             said = f"withdrawn by {actor.name}"
-            return replace(old, version=version, state=WITHDRAWN, message=said, changed=now)
+            noted = "" if actor.origin == DEVICE_ORIGIN else noted
+            return replace(
+                old,
+                version=version,
+                origin=actor.origin,
+                state=WITHDRAWN,
+                message=said,
+                changed=now,
+                spec=noted,
+            )
         value = check_desired(point.spec, wish.value)
-        # What the resource said stays noted, so that it is not taken up a second time.
-        noted = old.spec if old else ""
         said = wish_text(wish) if actor.origin == DEVICE_ORIGIN else noted
         entry = new_entry(spec.name, wish, version, actor.origin, now)
-        return replace(entry, value=value, valid_until=deadline(wish, now), spec=said)
+        until = deadline(wish, now)
+        if said and actor.origin != DEVICE_ORIGIN:
+            until = min(until or now + spec.longest_override, now + spec.longest_override)
+        return replace(entry, value=value, valid_until=until, spec=said)
 
     def _replace(self, entry: StoredDesired) -> None:
         """Let a new entry take the place of the old one, and send it."""
@@ -179,6 +209,8 @@ class DesiredTwins:
         key = (entry.device, entry.property)
         self._entries[entry.device][entry.property] = entry
         self._deadlines.pop(key, None)
+        self._overrides.note(entry, self._clock)
+        self._bell.ring()
         self._events.append(DesiredChanged(*key, self.view(*key)))
 
     # What the Device resource asks for, and what a start finds.
@@ -187,12 +219,24 @@ class DesiredTwins:
         for entry in entries:
             self._entries[entry.device][entry.property] = entry
             self._versions[entry.device] = max(self.version(entry.device), entry.version)
+            self._overrides.note(entry, self._clock)
 
-    async def resume(self, spec: DeviceSpec) -> None:
+    async def resume(self, spec: DeviceSpec, unheard: int = 0) -> None:
         """A device came, or its definition changed: take up its own wishes, send what waits."""
         self.resend(spec)
+        await self.take_wishes(spec, unheard)
+
+    async def take_wishes(self, spec: DeviceSpec, unheard: int = 0) -> None:
+        """Take up what the resource desires now, and withdraw what it desires no longer.
+
+        A wish that is new may have been given up to `unheard` ns ago.
+        """
+        self._specs[spec.name] = spec
+        for name, entry in list(self._entries[spec.name].items()):
+            if entry.spec and wish_of(spec, name) is None:
+                await self._withdraw_wish(spec, entry)
         for wish in spec.desired:
-            await self._take_up(spec, wish)
+            await self._take_up(spec, wish, unheard)
 
     def resend(self, spec: DeviceSpec) -> None:
         """The machines' side has started anew: send what waits, but no pulse a second time."""
@@ -200,14 +244,25 @@ class DesiredTwins:
             if entry.state == DesiredState.PENDING:
                 self._resume_pending(spec, entry)
 
-    async def _take_up(self, spec: DeviceSpec, wish: DesiredSpec) -> None:
+    async def _take_up(self, spec: DeviceSpec, wish: DesiredSpec, unheard: int) -> None:
         """Once per text of the entry: a later value of another origin is not written over."""
+        now = self._clock.wall()
         old = self._entries[spec.name].get(wish.property)
         if old is not None and old.spec == wish_text(wish):
             return
+        if old is not None and spec.local_wins and overrides(old, now):
+            # It was given to what stands now; that it comes back of itself is not what it says.
+            self._put(replace(old, spec=wish_text(wish)))
+            self._keep_later(self._entries[spec.name][wish.property])
+            return
+        late = too_late(wish, now, unheard)
+        if late:
+            self._note_unfit(spec.name, wish, DesiredState.EXPIRED, late)
+            return
         actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
+        left = wish if wish.valid_for is None else replace(wish, valid_for=wish.valid_for - unheard)
         try:
-            await self.accept(spec, {wish.property: wish}, actor, lambda: True)
+            await self.accept(spec, {wish.property: left}, actor, lambda: True)
         except (InvalidDesired, Interlocked) as error:
             held = isinstance(error, Interlocked)
             state = DesiredState.BLOCKED if held else DesiredState.REJECTED
@@ -215,6 +270,54 @@ class DesiredTwins:
         except StoreUnavailable as error:
             why = str(error)
             log.error("desired value not taken up", device=spec.name, why=why)  # noqa: TRY400 - a full disk is no bug, its trace says nothing
+        else:
+            self._note_text(spec.name, wish)
+
+    def _note_text(self, device: str, wish: DesiredSpec) -> None:
+        """The text as it stands in the resource, also where less of its time was left."""
+        entry = self._entries[device].get(wish.property)
+        if entry is not None and entry.origin == DEVICE_ORIGIN and entry.spec != wish_text(wish):
+            self._entries[device][wish.property] = replace(entry, spec=wish_text(wish))
+            self._keep_later(self._entries[device][wish.property])
+
+    async def _withdraw_wish(self, spec: DeviceSpec, entry: StoredDesired) -> None:
+        """The resource no longer desires it; what was written stays written."""
+        if entry.origin != DEVICE_ORIGIN or entry.state == WITHDRAWN:
+            self._put(replace(entry, spec=""))
+            self._keep_later(self._entries[entry.device][entry.property])
+            return
+        actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
+        try:
+            await self.accept(spec, {entry.property: None}, actor, lambda: True)
+        except InvalidDesired:
+            pass  # the property is gone, too
+        except StoreUnavailable as error:
+            log.error("desired value not withdrawn", device=spec.name, why=str(error))  # noqa: TRY400 - a full disk is no bug, its trace says nothing
+
+    # Overrides: values desired here in place of the resource's.
+
+    def wish(self, device: str, name: str) -> DesiredSpec | None:
+        """What the resource itself desires."""
+        spec = self._specs.get(device)
+        return None if spec is None else wish_of(spec, name)
+
+    async def _hand_back(self, device: str, name: str) -> None:
+        """An override is over by somebody's word: what the resource desires is in force again."""
+        wish, grave = self.wish(device, name), self._entries[device].get(name)
+        if wish is not None and grave is not None and grave.spec:
+            self._entries[device][name] = replace(grave, spec="")
+            await self._take_up(self._specs[device], wish, 0 if wish.valid_for is None else FOREVER)
+
+    async def _end_overrides(self) -> None:
+        """By themselves they end only where the property says that values are written again."""
+        for device, name in self._overrides.over(self._clock.mono()):
+            spec, entry = self._specs.get(device), self.entry(device, name)
+            point = spec.point(name) if spec else None
+            if entry is None or point is None:
+                continue
+            self._events.append(DesiredChanged(device, name, self.view(device, name)))
+            if point.spec.reapply:
+                await self._hand_back(device, name)
 
     def _note_unfit(self, device: str, wish: DesiredSpec, state: DesiredState, why: str) -> None:
         """Keep it with its text, so that it is shown, and not tried again as it is."""
@@ -274,7 +377,8 @@ class DesiredTwins:
         """The device is gone from the definitions, and with it what was desired of it."""
         if self._entries.pop(device, None):
             await self._store.forget_desired(device)
-        for table in (self._deadlines, self._unsaved):
+        self._specs.pop(device, None)
+        for table in (self._deadlines, self._unsaved, self._overrides.ends):
             for key in [k for k in table if k[0] == device]:
                 del table[key]
         self._versions.pop(device, None)
@@ -338,14 +442,14 @@ class DesiredTwins:
         """Expire what is due, and put on disk what became of desired values."""
         while True:
             self._expire_due()
+            await self._end_overrides()
             kept = await self.keep()
             await self._bell.wait(self._until_next() if kept else PATIENCE)
 
     def _until_next(self) -> float | None:
         """Seconds."""
-        if not self._deadlines:
-            return None
-        return max(0, min(self._deadlines.values()) - self._clock.mono()) / SECOND
+        due = [*self._deadlines.values(), *self._overrides.ends.values()]
+        return max(0, min(due) - self._clock.mono()) / SECOND if due else None
 
     def _expire_due(self) -> None:
         now = self._clock.mono()

@@ -9,6 +9,8 @@ from twinbridge.core.model import DesiredSpec
 from twinbridge.errors import InvalidDesired
 from twinbridge.ports import Actor, StoredDesired
 
+DEVICE_ORIGIN = "device"
+"""Of what a Device resource desires."""
 WITHDRAWN = "withdrawn"
 """Kept in the store as the grave of a desired value, so that its version is not given again."""
 

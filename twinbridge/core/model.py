@@ -171,6 +171,10 @@ class DeviceSpec:
     namespace: str = "default"
     generation: int = 1
     desired: tuple[DesiredSpec, ...] = ()
+    local_wins: bool = True
+    """Whether a value desired here may stand in place of one that the resource desires."""
+    longest_override: int = 8 * 3600 * SECOND
+    """For how long it then does at most, ns."""
     digest: str = ""
     """Equal digests mean equal definitions: such a device is not restarted on reload."""
 

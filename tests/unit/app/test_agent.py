@@ -335,7 +335,7 @@ def test_only_properties_that_say_so_are_written_again_when_the_device_is_back()
     asyncio.run(story())
 
 
-def test_a_desired_value_of_the_resource_is_taken_up_once_and_again_when_it_changes() -> None:
+def test_a_desired_value_of_the_resource_is_taken_up_once_and_again_when_it_is_handed_back() -> None:
     async def story() -> None:
         disk = FakeDisk()
         first = device(desired=(DesiredSpec("speed", 100),))
@@ -350,6 +350,9 @@ def test_a_desired_value_of_the_resource_is_taken_up_once_and_again_when_it_chan
             assert edge.machines.desires == []
             changed = device(digest="d2", desired=(DesiredSpec("speed", 200),))
             await edge.agent.set_plant({"pump-1": changed}, ())
+            entry = edge.agent.desired.entry("pump-1", "speed")
+            assert (entry.value, entry.origin) == (300, "rest")
+            await edge.agent.desire("pump-1", {"speed": None}, ALICE)
             entry = edge.agent.desired.entry("pump-1", "speed")
             assert (entry.value, entry.origin) == (200, "device")
             await until(lambda: edge.state("speed") == "applied")

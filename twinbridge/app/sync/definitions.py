@@ -1,0 +1,182 @@
+"""What the hub defines, kept on disk, so that a start without the hub knows all of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import structlog
+
+from twinbridge.api.accept import Accepted, Resource, Wishes, only_wishes_differ
+from twinbridge.api.plant import Plant
+from twinbridge.app.agent import Agent
+from twinbridge.app.supervise import Backoff
+from twinbridge.errors import StoreUnavailable
+from twinbridge.ports import Hub, HubDefinitions, KnownDefinition, Ref, SyncStore
+
+log = structlog.get_logger()
+
+Documents: TypeAlias = Mapping[Ref, Resource]
+
+
+class Compiler:
+    """What the command line puts together of the drivers, the node and the local files."""
+
+    def __init__(
+        self,
+        accept: Callable[[Documents, Documents], Accepted],
+        wishes: Callable[[Resource, Resource], Wishes],
+    ) -> None:
+        self.accept = accept
+        self.wishes = wishes
+
+
+class Definitions:
+    """The hub's resources of this node: as they are there, and as they are in force here.
+
+    `on_taken` gets the names of resources whose status may differ now.
+    """
+
+    def __init__(
+        self,
+        store: SyncStore,
+        agent: Agent,
+        compiler: Compiler,
+        take_up: Callable[[Plant], Awaitable[None]],
+        on_taken: Callable[[Iterable[Ref]], None],
+    ) -> None:
+        self._store = store
+        self._agent = agent
+        self._compiler = compiler
+        self._take_up = take_up
+        self._on_taken = on_taken
+        self._documents: dict[Ref, Resource] = {}
+        self._sound: dict[Ref, Resource] = {}
+        self.problems: Mapping[Ref, str] = {}
+        """What is wrong with resources as the hub has them; their old version runs on."""
+        self.up_to_date = asyncio.Event()
+        """Set once what the hub listed first in this life is in force."""
+
+    @property
+    def documents(self) -> Documents:
+        """As the hub has them."""
+        return self._documents
+
+    @property
+    def sound(self) -> Documents:
+        """As they are in force."""
+        return self._sound
+
+    async def restore(self) -> Plant:
+        """What was in force before this start."""
+        try:
+            known = await self._store.load_definitions()
+        except StoreUnavailable as error:
+            log.error("definitions of the hub cannot be read", why=str(error))  # noqa: TRY400 - a broken disk is no bug, its trace says nothing
+            known = ()
+        self._documents = {one.ref: one.document for one in known if one.document is not None}
+        self._sound = {one.ref: one.sound for one in known if one.sound is not None}
+        return (await self._accepted()).plant
+
+    async def follow(self, hub: Hub) -> None:
+        """Take up what the hub defines, and each change of it. Never returns."""
+        async for found in hub.definitions():
+            await self.take(found)
+            self.up_to_date.set()
+
+    async def take(self, found: HubDefinitions) -> None:
+        """On disk first: what was taken up once is not forgotten by a restart."""
+        new, old = dict(found.documents), self._documents
+        changed = {ref for ref in new.keys() | old.keys() if new.get(ref) != old.get(ref)}
+        if not changed:
+            return
+        await self._keep(_known(changed, new, self._sound))
+        self._documents = new
+        wishes = {ref for ref in changed if self._only_wishes(ref, old)}
+        for ref in sorted(changed - wishes):
+            if ref.kind == "Device" and _uid(old.get(ref)) not in ("", _uid(new.get(ref))):
+                await self._agent.forget_desired(ref.name)
+        for ref in sorted(wishes):
+            await self._take_wishes(ref, found.unheard)
+        if wishes != changed:
+            await self._take_all(found.unheard)
+        self._on_taken(changed)
+
+    def _only_wishes(self, ref: Ref, old: Documents) -> bool:
+        new, running = self._documents.get(ref), self._sound.get(ref)
+        return (
+            ref.kind == "Device"
+            and new is not None
+            and running is not None
+            and old.get(ref) == running
+            and ref.name in self._agent.devices
+            and only_wishes_differ(new, running)
+        )
+
+    async def _take_wishes(self, ref: Ref, unheard: int) -> None:
+        """The short way of a desired value: nothing else of the plant is looked at."""
+        document = self._documents[ref]
+        model = self._sound.get(Ref("DeviceModel", self._agent.devices[ref.name].model))
+        found = self._compiler.wishes(document, model or {})
+        self.problems = {r: why for r, why in self.problems.items() if r != ref}
+        if found.problem:
+            self.problems = {**self.problems, ref: found.problem}
+            return
+        self._sound[ref] = document
+        await self._agent.take_wishes(
+            replace(
+                self._agent.devices[ref.name],
+                desired=found.desired,
+                generation=generation(document),
+            ),
+            unheard,
+        )
+        await self._keep([KnownDefinition(ref, document, document)])
+
+    async def _take_all(self, unheard: int) -> None:
+        before = dict(self._sound)
+        accepted = await self._accepted()
+        self._agent.unheard = unheard
+        await self._take_up(accepted.plant)
+        self._agent.unheard = 0
+        touched = {r for r in before.keys() | self._sound if before.get(r) != self._sound.get(r)}
+        gone = [ref for ref in touched if ref not in self._sound and ref not in self._documents]
+        await self._keep(_known(touched - set(gone), self._documents, self._sound), gone)
+
+    async def _accepted(self) -> Accepted:
+        accepted = await asyncio.to_thread(self._compiler.accept, self._documents, self._sound)
+        self._sound = {Ref(*key): found for key, found in accepted.in_force.items()}
+        self.problems = {Ref(*key): why for key, why in accepted.problems.items()}
+        for ref, why in self.problems.items():
+            log.error("definition", resource="/".join(ref), problem=why)
+        return accepted
+
+    async def _keep(self, known: Iterable[KnownDefinition], gone: Sequence[Ref] = ()) -> None:
+        """Until the disk takes it: what is not kept is not taken up."""
+        backoff = Backoff(0.2, 10.0)
+        known = list(known)
+        while True:
+            try:
+                return await self._store.save_definitions(known, gone)
+            except StoreUnavailable as error:
+                log.warning("definitions of the hub are not kept, and wait", why=str(error))
+                await asyncio.sleep(backoff.next())
+
+
+def _known(refs: Iterable[Ref], new: Documents, sound: Documents) -> list[KnownDefinition]:
+    return [KnownDefinition(ref, new.get(ref), sound.get(ref)) for ref in refs]
+
+
+def generation(document: Resource) -> int:
+    return int(str(_metadata(document).get("generation", 1)))
+
+
+def _uid(document: Resource | None) -> str:
+    return "" if document is None else str(_metadata(document).get("uid", ""))
+
+
+def _metadata(document: Resource) -> Resource:
+    found = document.get("metadata")
+    return found if isinstance(found, dict) else {}

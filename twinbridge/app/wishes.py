@@ -1,0 +1,66 @@
+"""What a Device resource desires, against what was desired here in its place."""
+
+from __future__ import annotations
+
+from twinbridge.app.clock import Clock
+from twinbridge.app.desired_entry import DEVICE_ORIGIN
+from twinbridge.core.messages import DesiredState
+from twinbridge.core.model import DesiredSpec, DeviceSpec
+from twinbridge.ports import StoredDesired
+
+FOREVER = 1 << 62
+"""ns: an age that nobody knows."""
+
+_STANDING = (DesiredState.PENDING, DesiredState.APPLIED)
+
+
+def wish_of(spec: DeviceSpec, name: str) -> DesiredSpec | None:
+    return next((wish for wish in spec.desired if wish.property == name), None)
+
+
+def is_override(entry: StoredDesired) -> bool:
+    """Whether it was desired here in place of what the resource desired then."""
+    return bool(entry.spec) and entry.origin != DEVICE_ORIGIN and entry.state in _STANDING
+
+
+def overrides(entry: StoredDesired, now: int) -> bool:
+    """Whether it still does. `now` is UTC ns."""
+    return is_override(entry) and (entry.valid_until is None or entry.valid_until > now)
+
+
+def too_late(wish: DesiredSpec, now: int, unheard: int) -> str:
+    """Why a wish that was given up to `unheard` ns ago is not to be applied; '' if it is."""
+    if wish.valid_until is not None and wish.valid_until <= now:
+        return "it expired before it came here"
+    if wish.valid_for is not None and unheard >= wish.valid_for:
+        return (
+            "it was given while the hub was not heard, and may be older than its validFor;"
+            " give it anew, or with validUntil"
+        )
+    return ""
+
+
+class Overrides:
+    """When those that stand are over, on the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.ends: dict[tuple[str, str], int] = {}
+        self._versions: dict[tuple[str, str], int] = {}
+
+    def note(self, entry: StoredDesired, clock: Clock) -> None:
+        key = (entry.device, entry.property)
+        if is_override(entry) and entry.valid_until is not None:
+            if self._versions.get(key) != entry.version:
+                left = max(0, entry.valid_until - clock.wall())
+                self.ends[key] = clock.mono() + left
+                self._versions[key] = entry.version
+        else:
+            self.ends.pop(key, None)
+            self._versions.pop(key, None)
+
+    def over(self, now: int) -> list[tuple[str, str]]:
+        """Those that ended by `now`, monotonic ns, once."""
+        found = [key for key, end in self.ends.items() if end <= now]
+        for key in found:
+            del self.ends[key]
+        return found
