@@ -484,6 +484,9 @@ class SyncStore(Protocol):
     async def journal(self, after: int, limit: int) -> Sequence[tuple[int, Audit]]:
         """Audit records with their numbers, which only grow; the oldest first."""
 
+    async def journal_end(self) -> int:
+        """The number of the newest, 0 for none."""
+
     async def note(self, name: str) -> str:
         """What `put_note` kept under that name, or ''."""
 

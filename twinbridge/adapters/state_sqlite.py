@@ -202,6 +202,10 @@ def journal(db: sqlite3.Connection, after: int, limit: int) -> Sequence[tuple[in
     return [(number, audit_from(tuple(row))) for number, *row in found]
 
 
+def journal_end(db: sqlite3.Connection) -> int:
+    return int(db.execute("SELECT coalesce(max(id), 0) FROM audit").fetchone()[0])
+
+
 def save_definitions(known: Iterable[KnownDefinition], gone: Iterable[Ref]) -> Change:
     rows = [(*one.ref, definition_body(one.document), definition_body(one.sound)) for one in known]
     names = list(gone)

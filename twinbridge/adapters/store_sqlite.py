@@ -179,6 +179,9 @@ class SqliteStore(TwinStore):
     async def journal(self, after: int, limit: int) -> Sequence[tuple[int, Audit]]:
         return await self._state.read(lambda db: state_sqlite.journal(db, after, limit))
 
+    async def journal_end(self) -> int:
+        return await self._state.read(state_sqlite.journal_end)
+
     def _append(self, audit: Sequence[Audit]) -> state_sqlite.Change:
         return state_sqlite.append_audit([audit_row(record, self.boot) for record in audit])
 

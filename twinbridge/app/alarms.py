@@ -353,6 +353,7 @@ class AlarmDesk:
         """The alarm's condition is over, or nobody watches it any more."""
         alarm = self._alarms.get(key)
         if alarm is not None and alarm.active:
+            self._note("alarm.cleared", alarm)
             self._put(replace(alarm, active=False, cleared=self._clock.wall()))
 
     def _supersede(self, key: str) -> None:
@@ -385,11 +386,24 @@ class AlarmDesk:
         )
 
     def _put(self, alarm: Alarm) -> None:
+        known = self._alarms.get(instance_of(alarm))
+        if alarm.active and (known is None or known.id != alarm.id):
+            self._note("alarm", alarm)
         if alarm.over:
             self._alarms.pop(instance_of(alarm), None)
         else:
             self._alarms[instance_of(alarm)] = alarm
         self._journal.save(alarm)
+
+    def _note(self, kind: str, alarm: Alarm) -> None:
+        self._journal.record(
+            kind,
+            alarm.id,
+            f"rule:{alarm.rule}",
+            severity=str(alarm.severity),
+            message=alarm.message,
+            inputs=alarm.inputs,
+        )
 
     def _standing(self, alarm_id: str) -> Alarm:
         for alarm in self._alarms.values():

@@ -255,11 +255,12 @@ class DesiredTwins:
             self._put(replace(old, spec=wish_text(wish)))
             self._keep_later(self._entries[spec.name][wish.property])
             return
+        actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
         late = too_late(wish, now, unheard)
         if late:
+            await self._note_refusal(spec.name, {wish.property: wish}, actor, late)
             self._note_unfit(spec.name, wish, DesiredState.EXPIRED, late)
             return
-        actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
         left = wish if wish.valid_for is None else replace(wish, valid_for=wish.valid_for - unheard)
         try:
             await self.accept(spec, {wish.property: left}, actor, lambda: True)

@@ -78,3 +78,25 @@ DROPS = Counter(
     ["queue"],
     registry=REGISTRY,
 )
+HUB_WRITES = Counter(
+    "twinbridge_hub_status_writes_total",
+    "Statuses by what the hub did with them.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+HUB_CYCLE = Gauge(
+    "twinbridge_hub_cycle_seconds",
+    "Time between two statuses of one resource that changes all the time.",
+    registry=REGISTRY,
+)
+HUB_EVENTS = Counter(
+    "twinbridge_hub_events_total",
+    "Kubernetes Events by what the hub did with them.",
+    ["outcome"],
+    registry=REGISTRY,
+)
+HUB_RIVAL = Gauge(
+    "twinbridge_hub_rival",
+    "1 while another process holds the Lease of this node, and nothing is taken or told.",
+    registry=REGISTRY,
+)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -13,6 +14,8 @@ from twinbridge.api.accept import Accepted, Resource, Wishes, only_wishes_differ
 from twinbridge.api.plant import Plant
 from twinbridge.app.agent import Agent
 from twinbridge.app.supervise import Backoff
+from twinbridge.app.wishes import FOREVER
+from twinbridge.core.messages import Audit
 from twinbridge.errors import StoreUnavailable
 from twinbridge.ports import Hub, HubDefinitions, KnownDefinition, Ref, SyncStore
 
@@ -36,7 +39,8 @@ class Compiler:
 class Definitions:
     """The hub's resources of this node: as they are there, and as they are in force here.
 
-    `on_taken` gets the names of resources whose status may differ now.
+    `on_taken` gets the names of resources whose status may differ now. Nothing is taken while the
+    gate is shut.
     """
 
     def __init__(
@@ -46,12 +50,14 @@ class Definitions:
         compiler: Compiler,
         take_up: Callable[[Plant], Awaitable[None]],
         on_taken: Callable[[Iterable[Ref]], None],
+        gate: asyncio.Event,
     ) -> None:
         self._store = store
         self._agent = agent
         self._compiler = compiler
         self._take_up = take_up
         self._on_taken = on_taken
+        self._gate = gate
         self._documents: dict[Ref, Resource] = {}
         self._sound: dict[Ref, Resource] = {}
         self.problems: Mapping[Ref, str] = {}
@@ -78,12 +84,20 @@ class Definitions:
             known = ()
         self._documents = {one.ref: one.document for one in known if one.document is not None}
         self._sound = {one.ref: one.sound for one in known if one.sound is not None}
+        self._agent.unheard = FOREVER
         return (await self._accepted()).plant
+
+    async def again(self) -> None:
+        """The local files have changed."""
+        await self._take_all(0)
 
     async def follow(self, hub: Hub) -> None:
         """Take up what the hub defines, and each change of it. Never returns."""
         async for found in hub.definitions():
-            await self.take(found)
+            await self._gate.wait()
+            # How long ago it was that a former life of this process heard the hub, nobody knows.
+            first = not self.up_to_date.is_set()
+            await self.take(found._replace(unheard=FOREVER) if first else found)
             self.up_to_date.set()
 
     async def take(self, found: HubDefinitions) -> None:
@@ -94,7 +108,7 @@ class Definitions:
             return
         await self._keep(_known(changed, new, self._sound))
         self._documents = new
-        wishes = {ref for ref in changed if self._only_wishes(ref, old)}
+        wishes = {ref for ref in changed if self._only_wishes(ref)}
         for ref in sorted(changed - wishes):
             if ref.kind == "Device" and _uid(old.get(ref)) not in ("", _uid(new.get(ref))):
                 await self._agent.forget_desired(ref.name)
@@ -104,13 +118,12 @@ class Definitions:
             await self._take_all(found.unheard)
         self._on_taken(changed)
 
-    def _only_wishes(self, ref: Ref, old: Documents) -> bool:
+    def _only_wishes(self, ref: Ref) -> bool:
         new, running = self._documents.get(ref), self._sound.get(ref)
         return (
             ref.kind == "Device"
             and new is not None
             and running is not None
-            and old.get(ref) == running
             and ref.name in self._agent.devices
             and only_wishes_differ(new, running)
         )
@@ -120,10 +133,11 @@ class Definitions:
         document = self._documents[ref]
         model = self._sound.get(Ref("DeviceModel", self._agent.devices[ref.name].model))
         found = self._compiler.wishes(document, model or {})
-        self.problems = {r: why for r, why in self.problems.items() if r != ref}
+        problems = {r: why for r, why in self.problems.items() if r != ref}
         if found.problem:
-            self.problems = {**self.problems, ref: found.problem}
+            await self._tell_problems({**problems, ref: found.problem})
             return
+        self.problems = problems
         self._sound[ref] = document
         await self._agent.take_wishes(
             replace(
@@ -136,8 +150,10 @@ class Definitions:
         await self._keep([KnownDefinition(ref, document, document)])
 
     async def _take_all(self, unheard: int) -> None:
-        before = dict(self._sound)
+        before, known = dict(self._sound), self.problems
         accepted = await self._accepted()
+        problems, self.problems = self.problems, known
+        await self._tell_problems(problems)
         self._agent.unheard = unheard
         await self._take_up(accepted.plant)
         self._agent.unheard = 0
@@ -149,9 +165,24 @@ class Definitions:
         accepted = await asyncio.to_thread(self._compiler.accept, self._documents, self._sound)
         self._sound = {Ref(*key): found for key, found in accepted.in_force.items()}
         self.problems = {Ref(*key): why for key, why in accepted.problems.items()}
-        for ref, why in self.problems.items():
-            log.error("definition", resource="/".join(ref), problem=why)
         return accepted
+
+    async def _tell_problems(self, problems: Mapping[Ref, str]) -> None:
+        """Those that are new are said, and noted for an Event beside the resource."""
+        new = {ref: why for ref, why in problems.items() if self.problems.get(ref) != why}
+        self.problems = problems
+        clock = self._agent.clock
+        records = [
+            Audit(
+                "definition.refused", "/".join(ref), "hub", {"why": why}, clock.wall(), clock.mono()
+            )
+            for ref, why in new.items()
+        ]
+        for ref, why in new.items():
+            log.error("definition", resource="/".join(ref), problem=why)
+        if records:
+            with suppress(StoreUnavailable):
+                await self._agent.store.append_audit(*records)
 
     async def _keep(self, known: Iterable[KnownDefinition], gone: Sequence[Ref] = ()) -> None:
         """Until the disk takes it: what is not kept is not taken up."""

@@ -20,7 +20,7 @@ class Conditions:
     def __init__(self) -> None:
         self._since: dict[tuple[object, str], tuple[str, int]] = {}
 
-    def condition(  # noqa: PLR0913 - the fields of a condition
+    def condition(
         self,
         subject: object,
         kind: str,

@@ -43,18 +43,23 @@ class _Written:
 
 
 class StatusWriter:
-    """`status` gives what a resource's status is now, or None where it is nothing of ours."""
+    """`status` gives what a resource's status is now, or None where it is nothing of ours.
+
+    Nothing is written while the gate is shut.
+    """
 
     def __init__(
         self,
         status: Callable[[Ref], Status | None],
         clock: Clock,
+        gate: asyncio.Event,
         *,
         interval: float = 10.0,
         per_second: float = 20.0,
     ) -> None:
         self._status = status
         self._clock = clock
+        self._gate = gate
         self.interval = interval
         self.per_second = per_second
         self._urgent: OrderedDict[Ref, None] = OrderedDict()
@@ -83,7 +88,7 @@ class StatusWriter:
     def forget(self, ref: Ref) -> None:
         """It is gone."""
         for queue in (self._urgent, self._changed, self._written):
-            queue.pop(ref, None)  # type: ignore[attr-defined]  # mypy joins the three to an object
+            queue.pop(ref, None)
 
     @property
     def waiting(self) -> int:
@@ -98,6 +103,7 @@ class StatusWriter:
         """Write until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             while True:
+                await self._gate.wait()
                 wait = self._until_next()
                 ref = None if wait else self._take()
                 if ref is None:
@@ -109,9 +115,7 @@ class StatusWriter:
     def _until_next(self) -> float | None:
         """Seconds until a write may begin; 0 for now, None for when something changes."""
         now = self._now()
-        self._tokens = min(
-            self.per_second, self._tokens + (now - self._filled) * self.per_second
-        )
+        self._tokens = min(self.per_second, self._tokens + (now - self._filled) * self.per_second)
         self._filled = now
         if len(self._in_flight) >= AT_ONCE or not (self._urgent or self._changed):
             return None
