@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import orjson
@@ -185,6 +185,8 @@ class DeviceCompiler:
             namespace=device.metadata.namespace,
             generation=device.metadata.generation,
             desired=desired,
+            local_wins=device.spec.overrides.policy == "Local",
+            longest_override=device.spec.overrides.longest,
             digest=digest.hex(),
         )
 
@@ -356,14 +358,19 @@ class _Part:
 
 
 def _content(document: Document) -> object:
-    """What defines the resource: not its status, nor what a cluster notes on it."""
+    """What a running device is made of: not its status, nor what is desired of it, nor what a
+    cluster notes on it.
+    """
     content = document.content
     if not isinstance(content, dict):
         return content
-    metadata = content.get("metadata")
-    kept = ("name", "namespace", "labels")
-    named = {k: v for k, v in metadata.items() if k in kept} if isinstance(metadata, dict) else {}
-    return [named, content.get("spec")]
+    metadata, spec = content.get("metadata"), content.get("spec")
+    named = _only(metadata, lambda key: key in ("name", "namespace", "labels"))
+    return [named, _only(spec, lambda key: key not in ("desired", "overrides"))]
+
+
+def _only(content: object, wanted: Callable[[object], bool]) -> object:
+    return {k: v for k, v in content.items() if wanted(k)} if isinstance(content, dict) else {}
 
 
 def _spec(given: Property) -> PropertySpec:

@@ -207,6 +207,23 @@ class DesiredEntry(Model):
         return self
 
 
+class Overrides(Model):
+    """What a value that is desired at the edge (REST, SCADA) does to one desired here."""
+
+    policy: Literal["Local", "Hub"] = Field(
+        default="Local",
+        description="Local: it wins while it lasts, and the one here is shown as overridden."
+        " Hub: it is refused while a value is desired here.",
+    )
+    longest: Duration = Field(
+        default="8h",
+        validate_default=True,
+        gt=0,
+        description="It lasts so long at most. What it replaced comes back by itself only where"
+        " the property says onReconnect: Reapply.",
+    )
+
+
 class DeviceSpecBlock(Model):
     """One machine: its model, where it runs, how it is reached."""
 
@@ -228,6 +245,9 @@ class DeviceSpecBlock(Model):
         max_length=MOST_PROPERTIES,
         description="Values that properties shall have.",
         json_schema_extra=LIST_MAP,
+    )
+    overrides: Overrides = Field(
+        default_factory=Overrides, description="Who wins when the edge desires something else."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +21,7 @@ from twinbridge.api.broker import Broker
 from twinbridge.api.plant import Plant
 from twinbridge.api.portions import extract
 from twinbridge.api.scada import Scada
+from twinbridge.api.wire import Json
 from twinbridge.app.agent import Agent
 from twinbridge.app.clock import SystemClock
 from twinbridge.app.faces import AgentTwins
@@ -30,13 +31,16 @@ from twinbridge.cli.definitions import (
     Definitions,
     edits_until,
     fingerprint,
+    load_beside_hub,
     load_with_documents,
 )
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.cli.edge_metrics import EdgeCollector
 from twinbridge.cli.faces import Faces, scada_of
 from twinbridge.cli.health import LoopLag
+from twinbridge.cli.hub_link import HubLink
 from twinbridge.cli.notify import service_managed
+from twinbridge.cli.options import HubOptions
 from twinbridge.cli.process import kept, known_errors_alone, settle_memory, stop_on_signals
 from twinbridge.cli.rest_api import Served, rest_running
 from twinbridge.core.messages import SetMode
@@ -58,13 +62,15 @@ class AgentOptions:
     """URL of the broker of the plain SCADA face."""
     stuck_after: float = 10.0
     """Seconds without a turn of an event loop, after which the process counts as dead."""
+    hub: HubOptions | None = None
 
 
 async def run_agent(options: AgentOptions, stop: asyncio.Event | None = None) -> None:
     """Run until SIGTERM or SIGINT (or `stop`). Raises InvalidDefinition when nothing can run."""
     stop = stop or stop_on_signals()
     seen = await asyncio.to_thread(fingerprint, options.paths)
-    plant = await asyncio.to_thread(load_with_documents, options.paths, options.node)
+    loading = load_beside_hub if options.hub else load_with_documents
+    plant = await asyncio.to_thread(loading, options.paths, options.node)
     log.info("starting", agent=options.node, devices=len(plant.devices))
     lag = LoopLag(options.stuck_after)
     with known_errors_alone(), service_managed(lag) as manager, lag.watching("agent"):
@@ -74,7 +80,7 @@ async def run_agent(options: AgentOptions, stop: asyncio.Event | None = None) ->
                 settle_memory()
                 log.info("ready", api=address)
                 manager.tell("READY=1")
-                edits = Definitions(options, plant, seen, pod.take_up, load_with_documents)
+                edits = Definitions(options, plant, seen, pod.take_up_files, loading)
                 await edits_until(stop, edits)
     log.info("stopped")
 
@@ -105,12 +111,19 @@ class AgentPod:
         self.agent = Agent(store, self._side, options.node, clock, epoch=identity)
         self._service = TwinService(self.agent)
         self._faces = Faces(AgentTwins(self.agent), options.state_dir)
+        self._hub = (
+            HubLink(options.hub, store, self.agent, self.take_up, self._drivers)
+            if options.hub
+            else None
+        )
 
     @asynccontextmanager
-    async def running(self, plant: Plant) -> AsyncIterator[None]:
+    async def running(self, local: Plant) -> AsyncIterator[None]:
+        """`local` is what the files say; what the hub said last is in force beside it."""
         stored = await self._store.load()
         self._modes = dict(stored.modes)
         await self.agent.restore(stored)
+        plant = await self._hub.begin(local) if self._hub else local
         await self._take_up(plant)
         async with asyncio.TaskGroup() as group:
             work = group.create_task(
@@ -119,13 +132,20 @@ class AgentPod:
             bus = group.create_task(supervise("bus", self._side.run, lambda _: None), name="bus")
             await self.agent.started.wait()
             try:
-                async with self._faces.running(self._scada(plant)):
+                async with (
+                    self._faces.running(self._scada(plant)),
+                    self._hub.running() if self._hub else nullcontext(),
+                ):
                     yield
             finally:
                 for task in (work, bus):
                     task.cancel()
                 await asyncio.wait([work, bus])
                 await kept(self.agent.drain())
+
+    async def take_up_files(self, local: Plant) -> None:
+        """The files were edited."""
+        await (self._hub.take_up_local(local) if self._hub else self.take_up(local))
 
     async def take_up(self, plant: Plant) -> None:
         """New definitions, to the twins and to the drivers."""
@@ -152,7 +172,7 @@ class AgentPod:
             "",
             self._epoch,
             __version__,
-            tuple((f"{d.file}:{d.line(())}", d.content) for d in found.documents),
+            tuple((f"{d.file}:{d.line(())}", _but_wishes(d.content)) for d in found.documents),
             tuple(sorted((rule, mode) for rule, mode in self._modes.items() if rule in rules)),
             tuple(sorted(found.exports)),
         )
@@ -177,6 +197,18 @@ class AgentPod:
     def _scada(self, plant: Plant) -> Scada:
         return scada_of(plant, self._options.node, self._options.mqtt)
 
+    def _drivers(self) -> list[Json]:
+        return [
+            {
+                "name": name,
+                "protocol": owner.status.protocol,
+                "online": not owner.lost,
+                "version": owner.status.version,
+                "devices": len(owner.status.devices),
+            }
+            for name, owner in self._side.owners.items()
+        ]
+
     @property
     def served(self) -> Served:
         health = Health(self._lag.live, self._ready)
@@ -185,15 +217,20 @@ class AgentPod:
     def _ready(self) -> Verdict:
         """Without its bus an agent shows twins that are lost: that is said, and not judged."""
         ready, view = self._service.health()
-        drivers: Mapping[str, object] = {
-            name: {
-                "protocol": owner.status.protocol,
-                "online": not owner.lost,
-                "version": owner.status.version,
-                "devices": len(owner.status.devices),
-                "definitions": owner.status.definitions,
+        drivers = {
+            str(driver["name"]): {
+                **{key: value for key, value in driver.items() if key != "name"},
+                "definitions": self._side.owners[str(driver["name"])].status.definitions,
             }
-            for name, owner in self._side.owners.items()
+            for driver in self._drivers()
         }
         bus = "ok" if self._side.connected.is_set() else "not connected"
         return ready, view | {"bus": bus, "drivers": drivers}
+
+
+def _but_wishes(content: object) -> object:
+    """What is desired goes to a driver one by one, and is no reason to define all anew."""
+    spec = content.get("spec") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(spec, dict) or "desired" not in spec:
+        return content
+    return {**content, "spec": {key: spec[key] for key in spec if key != "desired"}}

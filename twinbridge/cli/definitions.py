@@ -112,6 +112,14 @@ def load_with_documents(paths: Sequence[str], node: str | None) -> Plant:
     return plant
 
 
+def load_beside_hub(paths: Sequence[str], node: str | None) -> Plant:
+    """As `load_with_documents`; that nothing runs of it is no error, since the hub defines more."""
+    plant = load_plant(paths, installed_drivers(), node) if paths else Plant({}, ())
+    for problem in plant.problems:
+        log.warning("local definition", problem=str(problem))
+    return plant
+
+
 async def edits_until(stop: asyncio.Event, definitions: Definitions) -> None:
     """Take up edits of the definitions, at once on SIGHUP, until told to stop."""
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, definitions.asked.set)

@@ -4,29 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from twinbridge import __version__
 from twinbridge.adapters.bus_memory import MemoryBus
 from twinbridge.adapters.store_sqlite import SqliteStore, open_store
 from twinbridge.api.plant import Plant
+from twinbridge.api.scada import Scada
+from twinbridge.api.wire import Json
 from twinbridge.app.agent import Agent
 from twinbridge.app.clock import SystemClock
 from twinbridge.app.faces import AgentTwins
 from twinbridge.app.machines import Machines
 from twinbridge.app.service import TwinService
 from twinbridge.app.supervise import supervise
-from twinbridge.cli.definitions import Definitions, TakeUp, edits_until, fingerprint, load
+from twinbridge.cli.definitions import (
+    Definitions,
+    TakeUp,
+    edits_until,
+    fingerprint,
+    load,
+    load_beside_hub,
+)
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.cli.edge_metrics import EdgeCollector
 from twinbridge.cli.faces import Faces, scada_of
 from twinbridge.cli.health import LoopLag, links_verdict
+from twinbridge.cli.hub_link import HubLink
 from twinbridge.cli.loops import loop_thread
 from twinbridge.cli.notify import service_managed
+from twinbridge.cli.options import HubOptions
 from twinbridge.cli.process import kept, known_errors_alone, settle_memory, stop_on_signals
 from twinbridge.cli.rest_api import Served, rest_running
 from twinbridge.ports import StoredState, TwinStore
@@ -54,6 +67,7 @@ class EdgeOptions:
     """URL of the broker of the plain SCADA face."""
     stuck_after: float = 10.0
     """Seconds without a turn of an event loop, after which the process counts as dead."""
+    hub: HubOptions | None = None
 
 
 async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> None:
@@ -62,54 +76,59 @@ async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> N
     # Drivers keep what identifies this edge beside its state, unless a Device says otherwise.
     os.environ.setdefault("TWINBRIDGE_PKI_DIR", str(Path.cwd() / options.state_dir / "pki"))
     seen = await asyncio.to_thread(fingerprint, options.paths)
-    plant = await asyncio.to_thread(load, options.paths, options.node)
+    loading = load_beside_hub if options.hub else load
+    plant = await asyncio.to_thread(loading, options.paths, options.node)
     node = options.node or _only_node(plant)
     log.info("starting", node=node, devices=len(plant.devices), rules=len(plant.instances))
     log.info(NOT_SAFETY)
     lag = LoopLag(options.stuck_after)
     with known_errors_alone(), service_managed(lag) as manager, lag.watching("agent"):
         async with open_store(options.state_dir) as store:
-            edge = Edge(plant, store, node, lag, options.state_dir)
+            edge = Edge(store, node, lag, options)
             async with (
-                edge.agent_running(),
+                edge.agent_running(plant),
                 # The address is taken before a machine is touched: a second edge gets no further.
                 rest_running(edge.served, options) as address,
-                edge.machines_running() as take_up,
-                edge.faces.running(scada_of(plant, node, options.mqtt)),
+                edge.machines_running(),
+                edge.faces_running(),
+                edge.hub_running(),
             ):
-
-                async def take_up_all(edited: Plant) -> None:
-                    await take_up(edited)
-                    await edge.faces.take_up(scada_of(edited, node, options.mqtt))
-
                 log.info("ready", api=address)
                 manager.tell("READY=1")
-                await edits_until(stop, Definitions(options, plant, seen, take_up_all, load))
+                edits = Definitions(options, plant, seen, edge.take_up_files, loading)
+                await edits_until(stop, edits)
     log.info("stopped")
 
 
 class Edge:
     """The agent on the loop that makes it, the machines on their own; between is only the bus."""
 
-    def __init__(
-        self, plant: Plant, store: SqliteStore, node: str, lag: LoopLag, state_dir: Path
-    ) -> None:
-        self._plant = plant
+    def __init__(self, store: SqliteStore, node: str, lag: LoopLag, options: EdgeOptions) -> None:
+        self._options = options
+        self._plant = Plant({}, ())
         self._machines: Machines | None = None
         """Once they have their definitions."""
+        self._tell_machines: TakeUp | None = None
         self._store = store
         self._bus = MemoryBus(linger=GATHER)
         self._clock = SystemClock()
         self.lag = lag
         self.agent = Agent(store, self._bus, node, self._clock)
         self.service = TwinService(self.agent)
-        self.faces = Faces(AgentTwins(self.agent), state_dir)
+        self.faces = Faces(AgentTwins(self.agent), options.state_dir)
         self.metrics = EdgeCollector(store, self._bus)
+        self.hub = (
+            HubLink(options.hub, store, self.agent, self.take_up, self._drivers)
+            if options.hub
+            else None
+        )
 
     @asynccontextmanager
-    async def agent_running(self) -> AsyncIterator[None]:
+    async def agent_running(self, local: Plant) -> AsyncIterator[None]:
+        """`local` is what the files say; what the hub said last is in force beside it."""
         self._stored = await self._store.load()
         await self.agent.restore(self._stored)
+        self._plant = await self.hub.begin(local) if self.hub else local
         await self._tell_agent(self._plant)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(
@@ -124,14 +143,14 @@ class Edge:
                 await kept(self.agent.drain())
 
     @asynccontextmanager
-    async def machines_running(self) -> AsyncIterator[TakeUp]:
-        """Yields what takes up new definitions; what did not change is not disturbed."""
+    async def machines_running(self) -> AsyncIterator[None]:
         async with loop_thread("machines") as loop, asyncio.TaskGroup() as group:
             machines = await loop.call(_make(self._store, self._bus, self._clock))
 
-            async def take_up(plant: Plant) -> None:
-                await self._tell_agent(plant)
+            async def tell(plant: Plant) -> None:
                 await loop.call(_apply(machines, plant))
+
+            self._tell_machines = tell
 
             async def work() -> None:
                 # Made in here: a stop before this task's first step leaves nothing unawaited.
@@ -139,11 +158,42 @@ class Edge:
 
             task = group.create_task(work(), name="machines")
             try:
-                yield take_up
+                yield
             finally:
+                self._tell_machines = None
                 task.cancel()
                 await asyncio.wait([task])
                 await kept(loop.call(machines.drain()))
+
+    def faces_running(self) -> AbstractAsyncContextManager[Faces]:
+        return self.faces.running(self._scada())
+
+    def hub_running(self) -> AbstractAsyncContextManager[None]:
+        return self.hub.running() if self.hub else nullcontext()
+
+    async def take_up_files(self, local: Plant) -> None:
+        """The files were edited."""
+        await (self.hub.take_up_local(local) if self.hub else self.take_up(local))
+
+    async def take_up(self, plant: Plant) -> None:
+        """New definitions, to the twins, the machines and the faces; what did not change is not
+        disturbed.
+        """
+        self._plant = plant
+        await self._tell_agent(plant)
+        if self._tell_machines is not None:
+            await self._tell_machines(plant)
+        await self.faces.take_up(self._scada())
+
+    def _scada(self) -> Scada:
+        return scada_of(self._plant, self.agent.node, self._options.mqtt)
+
+    def _drivers(self) -> list[Json]:
+        counted = Counter(spec.protocol for spec in self.agent.devices.values())
+        return [
+            {"name": name, "protocol": name, "version": __version__, "online": True, "devices": n}
+            for name, n in sorted(counted.items())
+        ]
 
     async def _work(self, machines: Machines) -> None:
         """On the machines' loop."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias
@@ -31,7 +32,36 @@ class LogLevel(StrEnum):
 
 
 Files: TypeAlias = Annotated[
-    list[str], typer.Option("-f", "--file", help="YAML file or folder; may be repeated.")
+    list[str] | None,
+    typer.Option(
+        "-f", "--file", help="YAML file or folder; may be repeated. Needed without --hub."
+    ),
+]
+HubWhere: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--hub",
+        envvar="TWINBRIDGE_HUB",
+        help="Where definitions come from and status goes: http(s)://HOST:PORT, a kubeconfig, or"
+        " in-cluster.",
+    ),
+]
+HubNamespace: TypeAlias = Annotated[
+    str, typer.Option("--hub-namespace", envvar="TWINBRIDGE_HUB_NAMESPACE", help="Namespace there.")
+]
+HubTokenFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--hub-token-file", envvar="TWINBRIDGE_HUB_TOKEN_FILE", help="Token; read again when new."
+    ),
+]
+HubCaFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--hub-ca-file", envvar="TWINBRIDGE_HUB_CA_FILE", help="CA of the hub's address."),
+]
+ConnectivityFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--connectivity", help="How this node stands to its hub; goes before EdgeNode."),
 ]
 StateDir: TypeAlias = Annotated[
     Path, typer.Option("--state-dir", help="Where twins, latches and the audit are kept.")
@@ -81,6 +111,38 @@ def stuck_seconds(text: str) -> float:
         allowed = f"{SHORTEST_STUCK:.0f}s or more"
         raise InvalidInput(f"--stuck-after {text}: too short; allowed: {allowed}")
     return seconds
+
+
+@dataclass(frozen=True, slots=True)
+class HubOptions:
+    where: str
+    """URL, kubeconfig file, or `in-cluster`."""
+    namespace: str = "default"
+    token_file: Path | None = None
+    ca_file: Path | None = None
+    connectivity: Path | None = None
+    """A file that says how the node stands to its hub, in place of the EdgeNode."""
+
+
+def hub_options(
+    files: list[str] | None,
+    node: str | None,
+    where: str | None,
+    *more: str | Path | None,
+) -> HubOptions | None:
+    """Of `--hub` and what goes with it. Raises InvalidInput where something is missing."""
+    if where is None:
+        if not files:
+            raise InvalidInput("give -f PATH, or --hub where the definitions come from")
+        return None
+    if node is None:
+        raise InvalidInput("--hub needs --node: the hub defines what that node serves")
+    namespace, token_file, ca_file, connectivity = more
+    return HubOptions(where, str(namespace), _path(token_file), _path(ca_file), _path(connectivity))
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def check_mqtt(url: str | None) -> str | None:

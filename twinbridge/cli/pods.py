@@ -16,7 +16,12 @@ from twinbridge.cli.options import (
     Api,
     ApiTokenFile,
     BusUrl,
+    ConnectivityFile,
     Files,
+    HubCaFile,
+    HubNamespace,
+    HubTokenFile,
+    HubWhere,
     LogFormat,
     LogFormatOption,
     LogLevel,
@@ -26,6 +31,7 @@ from twinbridge.cli.options import (
     StateDir,
     StuckAfter,
     check_mqtt,
+    hub_options,
     split_address,
     stuck_seconds,
 )
@@ -75,12 +81,17 @@ def driver(
 
 
 def agent(
-    files: Files,
     bus: BusUrl,
     node: NodeName,
+    files: Files = None,
     state_dir: StateDir = DEFAULT_STATE,
     api: Api = DEFAULT_API,
     mqtt: Mqtt = None,
+    hub: HubWhere = None,
+    hub_namespace: HubNamespace = "default",
+    hub_token_file: HubTokenFile = None,
+    hub_ca_file: HubCaFile = None,
+    connectivity: ConnectivityFile = None,
     api_token_file: ApiTokenFile = None,
     stuck_after: StuckAfter = STUCK_AFTER,
     log_format: LogFormatOption = LogFormat.TEXT,
@@ -94,7 +105,7 @@ def agent(
     configure_logs(json_lines=log_format is LogFormat.JSON, level=log_level)
     host, port = split_address(api)
     options = AgentOptions(
-        files,
+        files or [],
         parse_url(bus),
         node,
         state_dir,
@@ -103,6 +114,7 @@ def agent(
         api_token_file,
         check_mqtt(mqtt),
         stuck_seconds(stuck_after),
+        hub_options(files, node, hub, hub_namespace, hub_token_file, hub_ca_file, connectivity),
     )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(run_agent(options))

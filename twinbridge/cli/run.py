@@ -14,7 +14,12 @@ from twinbridge.cli.options import (
     STUCK_AFTER,
     Api,
     ApiTokenFile,
+    ConnectivityFile,
     Files,
+    HubCaFile,
+    HubNamespace,
+    HubTokenFile,
+    HubWhere,
     LogFormat,
     LogFormatOption,
     LogLevel,
@@ -23,16 +28,22 @@ from twinbridge.cli.options import (
     StateDir,
     StuckAfter,
     check_mqtt,
+    hub_options,
     split_address,
     stuck_seconds,
 )
 
 
 def run(
-    files: Files,
+    files: Files = None,
     state_dir: StateDir = DEFAULT_STATE,
     api: Api = DEFAULT_API,
     mqtt: Mqtt = None,
+    hub: HubWhere = None,
+    hub_namespace: HubNamespace = "default",
+    hub_token_file: HubTokenFile = None,
+    hub_ca_file: HubCaFile = None,
+    connectivity: ConnectivityFile = None,
     node: Annotated[
         str | None, typer.Option("--node", help="Serve only what names this node.")
     ] = None,
@@ -49,7 +60,7 @@ def run(
     configure_logs(json_lines=log_format is LogFormat.JSON, level=log_level)
     host, port = split_address(api)
     options = EdgeOptions(
-        files,
+        files or [],
         state_dir,
         host,
         port,
@@ -57,6 +68,7 @@ def run(
         api_token_file,
         check_mqtt(mqtt),
         stuck_seconds(stuck_after),
+        hub_options(files, node, hub, hub_namespace, hub_token_file, hub_ca_file, connectivity),
     )
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(run_edge(options))
