@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from twinbridge import __version__
-from twinbridge.cli import browse, client, crds, demo, plan, pods, rules, run, simulate, validate
+from twinbridge.cli import (
+    browse,
+    client,
+    crds,
+    demo,
+    hub,
+    plan,
+    pods,
+    rules,
+    run,
+    simulate,
+    validate,
+)
 from twinbridge.errors import TwinBridgeError, Unreachable
 
 app = typer.Typer(
@@ -22,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for module in (run, pods, validate, plan, rules, crds, simulate, browse, demo, client):
+for module in (run, pods, validate, plan, rules, crds, simulate, browse, demo, client, hub):
     module.register(app)
 
 

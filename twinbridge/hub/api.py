@@ -1,0 +1,229 @@
+"""The Kubernetes API of the hub: from a path and a verb to whoever answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import structlog
+from prometheus_client import Counter
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from twinbridge.errors import StoreUnavailable
+from twinbridge.hub import access, asked, discovery, formats, reading, refusals
+from twinbridge.hub.answers import json_answer, refusal
+from twinbridge.hub.asked import Target
+from twinbridge.hub.kinds import Catalog, Json
+from twinbridge.hub.openapi import openapi_v2, openapi_v3, openapi_v3_index
+from twinbridge.hub.refusals import Refused
+from twinbridge.hub.store import HubStore
+from twinbridge.hub.streaming import WatchStream
+from twinbridge.hub.tokens import LOCAL, Identity, Role, Tokens
+from twinbridge.hub.watch import Selection, Watchers
+from twinbridge.hub.writing import Writing
+
+log = structlog.get_logger()
+
+REQUESTS: Final = Counter(
+    "twinbridge_hub_requests", "Requests that the embedded hub answered.", ["verb", "code"]
+)
+_PROBES: Final = ("/healthz", "/livez", "/readyz")
+_COLLECTION: Final = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
+_OBJECT: Final = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+class KubeApi:
+    """An ASGI application. `tokens` None: whoever connects may do everything."""
+
+    def __init__(
+        self,
+        store: HubStore,
+        catalog: Catalog,
+        watchers: Watchers,
+        tokens: Tokens | None,
+        others: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
+        """`others`: applications that serve what lies below a path of their own."""
+        self._store = store
+        self._catalog = catalog
+        self._watchers = watchers
+        self._tokens = tokens
+        self._others = dict(others or {})
+        self._writing = Writing(store, catalog)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        for prefix, other in self._others.items():
+            if scope["path"] == prefix or scope["path"].startswith(f"{prefix}/"):
+                await other(scope, receive, send)
+                return
+        request = Request(scope, receive)
+        verb, answer = await self._answer(request)
+        REQUESTS.labels(verb, answer.status_code).inc()
+        await answer(scope, receive, send)
+
+    async def _answer(self, request: Request) -> tuple[str, Response]:
+        verb = "other"
+        try:
+            if request.url.path in _PROBES:
+                return verb, self._probe(request.url.path)
+            who = self._who(request)
+            target = asked.target(self._catalog, request.url.path)
+            if target is None:
+                return verb, await self._documents(request, who)
+            verb = _verb(request, target)
+            return verb, await self._resource(request, target, verb, who)
+        except Refused as refused:
+            return verb, await refusal(request, refused)
+        except StoreUnavailable as error:
+            return verb, await refusal(request, refusals.unavailable(str(error)))
+        except Exception:
+            log.exception("request failed", method=request.method, path=request.url.path)
+            return verb, await refusal(request, refusals.internal())
+
+    def _who(self, request: Request) -> Identity:
+        if self._tokens is None:
+            return LOCAL
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        who = self._tokens.identify(token.strip()) if scheme.lower() == "bearer" else None
+        if who is None:
+            raise refusals.unauthorized()
+        return who
+
+    def _probe(self, path: str) -> Response:
+        ready = path != "/readyz" or not (self._store.trouble or self._watchers.closed)
+        return PlainTextResponse("ok" if ready else self._store.trouble or "stopping",
+                                 200 if ready else 503)  # fmt: skip
+
+    async def _resource(
+        self, request: Request, target: Target, verb: str, who: Identity
+    ) -> Response:
+        kind, namespace, name, sub = target
+        if verb not in kind.verbs or (sub and verb not in ("get", "update", "patch")):
+            raise refusals.method_not_allowed(kind)
+        if not access.allowed(who, verb, kind, sub):
+            raise access.denied(who, verb, kind, namespace, name, sub)
+        match verb:
+            case "get":
+                return await self._get(request, target, who)
+            case "list" | "watch":
+                return await self._select(request, target, verb, who)
+            case "create":
+                return await self._writing.create(request, target, who)
+            case "update":
+                return await self._writing.update(request, target, who)
+            case "patch":
+                return await self._writing.patch(request, target, who)
+            case "delete":
+                return await self._writing.delete(request, target, who)
+            case _:
+                chosen = self._selection(request, target, who)
+                return await self._writing.delete_all(request, target, chosen)
+
+    async def _get(self, request: Request, target: Target, who: Identity) -> Response:
+        kind, namespace, name, sub = target
+        form = _form(request)
+        wanted = asked.version_of(request.query_params)
+        if wanted and wanted > self._store.version:
+            raise refusals.too_large_version(wanted, self._store.version)
+        item = self._store.get(asked.key_of(target))
+        visible = access.visible(who, kind)
+        if visible and (item is None or not visible(item.selectable)):
+            shown = item is None and access.may_name(who, kind, name)
+            if not shown:
+                raise access.denied(who, "get", kind, namespace, name, sub)
+        if item is None:
+            raise refusals.not_found(kind, name)
+        if form == formats.Format() and not kind.stored_as:
+            return await json_answer(request, item.body)
+        return await json_answer(request, formats.one(kind, item.document(), form), form=form)
+
+    async def _select(self, request: Request, target: Target, verb: str, who: Identity) -> Response:
+        chosen, form = self._selection(request, target, who), _form(request)
+        query = request.query_params
+        if verb == "list":
+            found = reading.list_of(self._store, target, chosen, query, form)
+            return await json_answer(request, found, form=form)
+        return WatchStream(self._store, self._watchers, target, chosen, query, form)
+
+    def _selection(self, request: Request, target: Target, who: Identity) -> Selection:
+        stored = self._catalog.stored(target.kind.key) or target.kind
+        visible = access.visible(who, target.kind)
+        return asked.selection(target, request.query_params, stored, visible)
+
+    async def _documents(self, request: Request, who: Identity) -> Response:
+        """Discovery, OpenAPI, metrics: what is not about an object."""
+        path, accept = request.url.path.rstrip("/"), request.headers.get("accept", "")
+        if request.method == "POST" and path.endswith("/selfsubjectreviews"):
+            return await json_answer(request, access.review(who), code=201)
+        if request.method != "GET":
+            raise refusals.no_such_path()
+        if path in ("/api", "/apis") and (media_type := discovery.aggregated_type(accept)):
+            found: Json | None = discovery.aggregated(
+                self._catalog, media_type, core=path == "/api"
+            )
+            assert found is not None  # noqa: S101 - the type is shared with what may be None
+            return await json_answer(request, found, media_type=media_type)
+        if path == "/metrics":
+            return self._metrics(who)
+        found = self._document(path.removeprefix("/").split("/"))
+        if found is None:
+            raise refusals.no_such_path()
+        return await json_answer(request, found)
+
+    def _metrics(self, who: Identity) -> Response:
+        if who.role is Role.EDGE:
+            raise refusals.forbidden_path(who.name, "get", "/metrics")
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    def _document(self, path: list[str]) -> Json | None:
+        match path:
+            case ["version"]:
+                return discovery.version()
+            case ["api"]:
+                return discovery.api_versions()
+            case ["apis"]:
+                return discovery.group_list(self._catalog)
+            case ["apis", group]:
+                return discovery.group(self._catalog, group)
+            case ["api", version]:
+                return discovery.resource_list(self._catalog, "", version)
+            case ["apis", group, version]:
+                return discovery.resource_list(self._catalog, group, version)
+            case ["openapi", "v2"]:
+                return openapi_v2(self._catalog.definitions)
+            case ["openapi", "v3"]:
+                return openapi_v3_index(self._catalog.group_versions)
+            case ["openapi", "v3", *rest]:
+                return self._openapi("/".join(rest))
+        return (
+            {"paths": ["/api", "/apis", *_PROBES, "/openapi/v2", "/openapi/v3", "/version"]}
+            if path == [""]
+            else None
+        )
+
+    def _openapi(self, path: str) -> Json | None:
+        group_version = path.removeprefix("apis/").removeprefix("api/")
+        if group_version not in self._catalog.group_versions:
+            return None
+        return openapi_v3(group_version, self._catalog.definitions)
+
+
+def _form(request: Request) -> formats.Format:
+    include = request.query_params.get("includeObject", "")
+    return formats.wanted(request.headers.get("accept", ""), include)
+
+
+def _verb(request: Request, target: Target) -> str:
+    method = "GET" if request.method == "HEAD" else request.method
+    if method == "GET" and asked.flag(request.query_params, "watch"):
+        return "watch"
+    verb = (_OBJECT if target.name else _COLLECTION).get(method, "")
+    whole = not target.name and not target.namespace and target.kind.namespaced
+    if not verb or (whole and verb in ("create",)):
+        raise refusals.method_not_allowed(target.kind)
+    return verb
