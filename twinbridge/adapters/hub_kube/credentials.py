@@ -1,0 +1,107 @@
+"""Where the hub is, and who we are there: a URL, a kubeconfig, or the cluster around us."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import load_kube_config
+from kubernetes.aio.config.config_exception import ConfigException
+
+from twinbridge.errors import HubUnavailable, InvalidInput
+
+IN_CLUSTER = "in-cluster"
+ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+@dataclass(frozen=True, slots=True)
+class HubAddress:
+    """Either `url`, or `kubeconfig`."""
+
+    url: str = ""
+    kubeconfig: Path | None = None
+    namespace: str = "default"
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    def __str__(self) -> str:
+        return self.url or str(self.kubeconfig)
+
+
+def parse_where(
+    where: str, namespace: str, token_file: Path | None, ca_file: Path | None
+) -> HubAddress:
+    """Of `--hub`. Raises InvalidInput."""
+    if where == IN_CLUSTER:
+        return _in_cluster(namespace)
+    if where.startswith(("http://", "https://")):
+        return HubAddress(where.rstrip("/"), None, namespace, token_file, ca_file)
+    path = Path(where)
+    if not path.is_file():
+        raise InvalidInput(
+            f"--hub {where}: neither a URL (http://…, https://…), nor a kubeconfig that is there,"
+            f" nor {IN_CLUSTER}"
+        )
+    return HubAddress("", path, namespace, token_file, ca_file)
+
+
+def _in_cluster(namespace: str) -> HubAddress:
+    host, port = (
+        os.environ.get("KUBERNETES_SERVICE_HOST"),
+        os.environ.get("KUBERNETES_SERVICE_PORT"),
+    )
+    if not host or not port:
+        raise InvalidInput(f"--hub {IN_CLUSTER}: this process runs in no cluster")
+    host = f"[{host}]" if ":" in host else host
+    own = ACCOUNT / "namespace"
+    if namespace == "default" and own.is_file():
+        namespace = own.read_text(encoding="utf-8").strip()
+    return HubAddress(
+        f"https://{host}:{port}", None, namespace, ACCOUNT / "token", ACCOUNT / "ca.crt"
+    )
+
+
+async def configuration(address: HubAddress) -> Configuration:
+    """For the client. Raises HubUnavailable while the files cannot be read."""
+    found = Configuration()
+    try:
+        if address.kubeconfig is not None:
+            await load_kube_config(
+                str(address.kubeconfig), client_configuration=found, persist_config=False
+            )
+        else:
+            found.host = address.url
+        if address.ca_file is not None:
+            found.ssl_ca_cert = str(address.ca_file)
+    except (OSError, ConfigException, yaml.YAMLError, KeyError, TypeError) as error:
+        raise HubUnavailable(f"{address}: {error}") from error
+    return found
+
+
+class Token:
+    """Read again when its file has changed: tokens rotate."""
+
+    def __init__(self, file: Path | None, fixed: str = "") -> None:
+        self._file = file
+        self._header = fixed
+        self._seen: tuple[int, int] | None = None
+
+    def header(self) -> str:
+        """`Bearer …`, or ''. Raises HubUnavailable while the file cannot be read."""
+        if self._file is None:
+            return self._header
+        try:
+            stat = self._file.stat()
+            if (stat.st_mtime_ns, stat.st_size) != self._seen:
+                self._header = f"Bearer {self._file.read_text(encoding='utf-8').strip()}"
+                self._seen = (stat.st_mtime_ns, stat.st_size)
+        except OSError as error:
+            raise HubUnavailable(f"the hub's token {self._file}: {error.strerror}") from error
+        return self._header
+
+    def forget(self) -> None:
+        """The hub did not take it: look again."""
+        self._seen = None
