@@ -6,7 +6,7 @@ The file has the form that edge operators know: the same fields in snake_case, `
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeAlias
 
@@ -144,27 +144,42 @@ def load_connectivity(path: Path) -> Connectivity:
     if len(documents) != 1 or not isinstance(documents[0].content, dict):
         raise InvalidDefinition(f"{path}: give one mapping with mode, online, offline")
     document = documents[0]
-    content = document.content
+    content: object = document.content
+    place: tuple[str, ...] = ()
     if isinstance(content, dict) and set(content) == {"connectivity"}:
-        content = content["connectivity"]
+        content, place = content["connectivity"], ("connectivity",)
     try:
         return Connectivity.model_validate(_camel(content))
     except ValidationError as error:
-        raise InvalidDefinition(_said(error, document)) from None
+        raise InvalidDefinition(_said(error, document, content, place)) from None
 
 
 def _camel(content: object) -> object:
     if isinstance(content, Mapping):
-        return {
-            to_camel(key) if isinstance(key, str) and "_" in key else key: _camel(value)
-            for key, value in content.items()
-        }
+        return {_camel_word(key): _camel(value) for key, value in content.items()}
     return content
 
 
-def _said(error: ValidationError, document: Document) -> str:
-    found = [
-        Problem(document.file, document.line(path), "", ".".join(map(str, path)), message)
-        for path, message in complaints(error, Connectivity)
-    ]
+def _said(
+    error: ValidationError, document: Document, content: object, place: tuple[str, ...]
+) -> str:
+    found = []
+    for path, message in complaints(error, Connectivity):
+        written = (*place, *_as_written(path, content))
+        field = ".".join(map(str, written))
+        found.append(Problem(document.file, document.line(written), "", field, message))
     return "; ".join(map(str, found))
+
+
+def _as_written(path: Iterable[str | int], content: object) -> Iterator[str | int]:
+    """The path in the spelling of the file."""
+    for step in path:
+        found: str | int = step
+        if isinstance(content, Mapping):
+            found = next((key for key in content if _camel_word(key) == step), step)
+            content = content.get(found)
+        yield found
+
+
+def _camel_word(key: object) -> object:
+    return to_camel(key) if isinstance(key, str) and "_" in key else key

@@ -51,9 +51,17 @@ _COLUMNS: Final[dict[str, list[Schema]]] = {
         _column("Mode", ".spec.mode"),
         _column("Severity", ".spec.severity"),
         _condition("Accepted"),
+        _column("Alarms", ".status.instances.alarms", "integer"),
         _AGE,
     ],
-    "EdgeNode": [_column("Site", ".spec.site"), _condition("Connected"), _AGE],
+    "EdgeNode": [
+        _column("Site", ".spec.site"),
+        _condition("Connected"),
+        _column("Devices", ".status.devices.total", "integer"),
+        _column("Waiting", ".status.outbox.records", "integer"),
+        _column("Version", ".status.version"),
+        _AGE,
+    ],
 }
 
 

@@ -65,13 +65,14 @@ class EdgeNodeStatus(Model):
     clock_synced: bool = Field(default=False, description="Whether its clock is kept right.")
     conditions: list[StatusCondition] = Field(
         default_factory=list,
-        description="Connected.",
+        description="Connected, Syncing.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
         },
     )
     last_contact: str = Field(default="", description="When the hub last heard it, RFC 3339.")
+    message: str = Field(default="", description="What is wrong with the node, for a person.")
 
 
 class EdgeNode(Model):

@@ -155,6 +155,13 @@ class RuleSpec(Model):
         return self
 
 
+class RuleInstances(Model):
+    """The devices to which it is applied."""
+
+    count: int = Field(default=0, description="Devices that the rule watches.")
+    alarms: int = Field(default=0, description="Of them with an alarm that stands.")
+
+
 class RuleStatus(Model):
     """What the agent reports."""
 
@@ -166,6 +173,9 @@ class RuleStatus(Model):
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],
         },
+    )
+    instances: RuleInstances | None = Field(
+        default=None, description="The devices to which it is applied."
     )
 
 
