@@ -16,8 +16,8 @@ from twinbridge.errors import StoreUnavailable
 from twinbridge.hub import access, asked, discovery, formats, reading, refusals
 from twinbridge.hub.answers import json_answer, refusal
 from twinbridge.hub.asked import Target
-from twinbridge.hub.kinds import Catalog, Json
-from twinbridge.hub.openapi import openapi_v2, openapi_v3, openapi_v3_index
+from twinbridge.hub.documents import PROBES, Documents
+from twinbridge.hub.kinds import Catalog
 from twinbridge.hub.refusals import Refused
 from twinbridge.hub.store import HubStore
 from twinbridge.hub.streaming import WatchStream
@@ -30,7 +30,6 @@ log = structlog.get_logger()
 REQUESTS: Final = Counter(
     "twinbridge_hub_requests", "Requests that the embedded hub answered.", ["verb", "code"]
 )
-_PROBES: Final = ("/healthz", "/livez", "/readyz")
 _COLLECTION: Final = {"GET": "list", "POST": "create", "DELETE": "deletecollection"}
 _OBJECT: Final = {"GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -53,6 +52,7 @@ class KubeApi:
         self._tokens = tokens
         self._others = dict(others or {})
         self._writing = Writing(store, catalog)
+        self._served = Documents(catalog)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +69,7 @@ class KubeApi:
     async def _answer(self, request: Request) -> tuple[str, Response]:
         verb = "other"
         try:
-            if request.url.path in _PROBES:
+            if request.url.path in PROBES:
                 return verb, self._probe(request.url.path)
             who = self._who(request)
             target = asked.target(self._catalog, request.url.path)
@@ -107,22 +107,14 @@ class KubeApi:
             raise refusals.method_not_allowed(kind)
         if not access.allowed(who, verb, kind, sub):
             raise access.denied(who, verb, kind, namespace, name, sub)
-        match verb:
-            case "get":
-                return await self._get(request, target, who)
-            case "list" | "watch":
-                return await self._select(request, target, verb, who)
-            case "create":
-                return await self._writing.create(request, target, who)
-            case "update":
-                return await self._writing.update(request, target, who)
-            case "patch":
-                return await self._writing.patch(request, target, who)
-            case "delete":
-                return await self._writing.delete(request, target, who)
-            case _:
-                chosen = self._selection(request, target, who)
-                return await self._writing.delete_all(request, target, chosen)
+        if verb == "get":
+            return await self._get(request, target, who)
+        if verb in ("list", "watch"):
+            return await self._select(request, target, verb, who)
+        if verb == "deletecollection":
+            chosen = self._selection(request, target, who)
+            return await self._writing.delete_all(request, target, chosen)
+        return await self._writing.verbs[verb](request, target, who)
 
     async def _get(self, request: Request, target: Target, who: Identity) -> Response:
         kind, namespace, name, sub = target
@@ -163,14 +155,11 @@ class KubeApi:
         if request.method != "GET":
             raise refusals.no_such_path()
         if path in ("/api", "/apis") and (media_type := discovery.aggregated_type(accept)):
-            found: Json | None = discovery.aggregated(
-                self._catalog, media_type, core=path == "/api"
-            )
-            assert found is not None  # noqa: S101 - the type is shared with what may be None
-            return await json_answer(request, found, media_type=media_type)
+            groups = discovery.aggregated(self._catalog, media_type, core=path == "/api")
+            return await json_answer(request, groups, media_type=media_type)
         if path == "/metrics":
             return self._metrics(who)
-        found = self._document(path.removeprefix("/").split("/"))
+        found = self._served.at(path)
         if found is None:
             raise refusals.no_such_path()
         return await json_answer(request, found)
@@ -179,38 +168,6 @@ class KubeApi:
         if who.role is Role.EDGE:
             raise refusals.forbidden_path(who.name, "get", "/metrics")
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
-
-    def _document(self, path: list[str]) -> Json | None:
-        match path:
-            case ["version"]:
-                return discovery.version()
-            case ["api"]:
-                return discovery.api_versions()
-            case ["apis"]:
-                return discovery.group_list(self._catalog)
-            case ["apis", group]:
-                return discovery.group(self._catalog, group)
-            case ["api", version]:
-                return discovery.resource_list(self._catalog, "", version)
-            case ["apis", group, version]:
-                return discovery.resource_list(self._catalog, group, version)
-            case ["openapi", "v2"]:
-                return openapi_v2(self._catalog.definitions)
-            case ["openapi", "v3"]:
-                return openapi_v3_index(self._catalog.group_versions)
-            case ["openapi", "v3", *rest]:
-                return self._openapi("/".join(rest))
-        return (
-            {"paths": ["/api", "/apis", *_PROBES, "/openapi/v2", "/openapi/v3", "/version"]}
-            if path == [""]
-            else None
-        )
-
-    def _openapi(self, path: str) -> Json | None:
-        group_version = path.removeprefix("apis/").removeprefix("api/")
-        if group_version not in self._catalog.group_versions:
-            return None
-        return openapi_v3(group_version, self._catalog.definitions)
 
 
 def _form(request: Request) -> formats.Format:
@@ -224,6 +181,6 @@ def _verb(request: Request, target: Target) -> str:
         return "watch"
     verb = (_OBJECT if target.name else _COLLECTION).get(method, "")
     whole = not target.name and not target.namespace and target.kind.namespaced
-    if not verb or (whole and verb in ("create",)):
+    if not verb or (whole and verb == "create"):
         raise refusals.method_not_allowed(target.kind)
     return verb

@@ -125,4 +125,5 @@ async def forget_events(store: HubStore, keep: timedelta) -> int:
 def _is_older(item: Stored, moment: str) -> bool:
     document = item.document()
     told = document.get("lastTimestamp") or document["metadata"]["creationTimestamp"]
-    return max(str(told), document["metadata"]["creationTimestamp"]) < moment
+    last = max(str(told), str(document["metadata"]["creationTimestamp"]))
+    return last < moment

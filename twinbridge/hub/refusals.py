@@ -7,22 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twinbridge.errors import TwinBridgeError
+from twinbridge.hub.schema import Cause
 
 if TYPE_CHECKING:
     from twinbridge.hub.kinds import Kind
 
+__all__ = ["Cause", "Refused"]
+
 Json: TypeAlias = dict[str, Any]
-
-
-class Cause(NamedTuple):
-    """One field that is wrong: `type` such as `FieldValueRequired`."""
-
-    field: str
-    type: str
-    message: str
 
 
 class Refused(TwinBridgeError):

@@ -214,7 +214,7 @@ def _write(
     try:
         if body is None and full:
             why = f"exceeded quota: this hub holds at most {MOST_OBJECTS} objects"
-            raise refusals.forbidden(kind, key.name, why)  # noqa: TRY301 - caught just below
+            raise refusals.forbidden(kind, key.name, why)
         verdict = decide(None if body is None else orjson.loads(body))
     except Refused as refusal:
         return refusal
@@ -231,13 +231,17 @@ def _write(
     return Written(document, change, body is None, deleted, warnings)
 
 
+def _prepare(file: SqliteFile) -> str:
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    return file.damage(thorough=False)
+
+
 @asynccontextmanager
 async def open_hub_store(folder: Path, catalog: Catalog) -> AsyncIterator[HubStore]:
     """The store in this folder while the context lasts. Raises StoreUnavailable."""
     file = SqliteFile(folder / FILE, revisions.MIGRATIONS)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        damage = await asyncio.to_thread(file.damage, thorough=False)
+        damage = await asyncio.to_thread(_prepare, file)
     except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"{file.path}: {error}") from error
     if damage:

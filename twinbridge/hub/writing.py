@@ -13,13 +13,13 @@ from starlette.responses import Response
 from twinbridge.hub import access, asked, formats, metadata, refusals, writes
 from twinbridge.hub.answers import json_answer
 from twinbridge.hub.asked import Target
-from twinbridge.hub.events_k8s import to_stored
+from twinbridge.hub.events_k8s import to_shown, to_stored
 from twinbridge.hub.kinds import CLUSTER, Catalog, Json, Kind
 from twinbridge.hub.patch import PatchFailed, json_patch, merge_patch
-from twinbridge.hub.reading import Selection
 from twinbridge.hub.store import Decide, HubStore, Put, Remove, Written
 from twinbridge.hub.stored import Key
 from twinbridge.hub.tokens import Identity
+from twinbridge.hub.watch import Selection
 from twinbridge.hub.writes import Asked, Deletion
 
 APPLY: Final = "application/apply-patch+yaml"
@@ -34,6 +34,12 @@ class Writing:
     def __init__(self, store: HubStore, catalog: Catalog) -> None:
         self._store = store
         self._catalog = catalog
+        self.verbs = {
+            "create": self.create,
+            "update": self.update,
+            "patch": self.patch,
+            "delete": self.delete,
+        }
 
     async def create(self, request: Request, target: Target, who: Identity) -> Response:
         kind = self._stored(target)
@@ -209,12 +215,9 @@ def _name(body: Json) -> str:
 
 
 def _patched(kind: Kind, how: str, given: object, live: Json) -> object:
-    shown = formats.to_shown(kind, live)
+    shown = to_shown(kind, live)
     try:
-        if how == JSON:
-            made = json_patch(shown, given)
-        else:
-            made = merge_patch(shown, given)
+        made = json_patch(shown, given) if how == JSON else merge_patch(shown, given)
     except PatchFailed as error:
         raise refusals.patch_failed(str(error)) from None
     return to_stored(kind, _document(made))

@@ -43,17 +43,20 @@ def kubeconfig(url: str, token: str = "", namespace: str = "default") -> str:
     )
 
 
+def _token_file(folder: Path, tokens: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "tokens"
+    path.touch(mode=0o600)
+    path.write_text(tokens)
+    return path
+
+
 @asynccontextmanager
 async def hub_running(
     state_dir: Path, *, port: int = 0, tokens: str | None = None
 ) -> AsyncIterator[RunningHub]:
     """A hub on loopback; `tokens` is the text of its token file."""
-    token_file = None
-    if tokens is not None:
-        state_dir.mkdir(parents=True, exist_ok=True)
-        token_file = state_dir / "tokens"
-        token_file.touch(mode=0o600)
-        token_file.write_text(tokens)
+    token_file = None if tokens is None else _token_file(state_dir, tokens)
     options = HubOptions(state_dir, list(crds(installed_drivers()).values()), token_file)
     listen = Listen("127.0.0.1", port)
     async with open_hub(options) as hub, serve(hub, hub.api(), listen) as url:
