@@ -1,199 +1,150 @@
-"""A hub on a thread of its own, or as a process; and a client that speaks plain HTTP to it."""
+"""What tests of the hub's clients put at a hub, and how they look at it from the other side."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-import signal
-import ssl
-import subprocess
-import tempfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-from typing import Any
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
 
 import httpx
-import yaml
-from edge_process import COMMAND, free_port, until
 
-from twinbridge.testing.hub import RunningHub, hub_running
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
 
-GROUP = "devices.twinbridge.io"
-OURS = f"/apis/{GROUP}/v1alpha1/namespaces/default"
-MERGE = "application/merge-patch+json"
-JSON_PATCH = "application/json-patch+json"
-APPLY = "application/apply-patch+yaml"
+    from twinbridge.ports import Hub, HubDefinitions, Ref
 
-
-@contextmanager
-def hub_on_a_thread(state: Path, tokens: str | None = None, port: int = 0) -> Iterator[RunningHub]:
-    """Served until the block ends."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="hub")
-    thread.start()
-    served = hub_running(state, port=port, tokens=tokens)
-    try:
-        yield asyncio.run_coroutine_threadsafe(served.__aenter__(), loop).result(20)
-    finally:
-        leaving = served.__aexit__(None, None, None)
-        asyncio.run_coroutine_threadsafe(leaving, loop).result(20)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+API_VERSION = "devices.twinbridge.io/v1alpha1"
+PLURALS = {
+    "Device": "devices",
+    "DeviceModel": "devicemodels",
+    "Rule": "rules",
+    "EdgeNode": "edgenodes",
+}
+WAIT = 20.0
 
 
-class HubProcess:
-    """`twinbridge hub`; `log` is all that it has said."""
-
-    def __init__(self, state: Path, *more: str, port: int = 0) -> None:
-        self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._said = state.parent / f"hub-{self.port}.log"
-        with self._said.open("ab") as said:
-            self.process = subprocess.Popen(
-                [*COMMAND, "hub", "--listen", f"127.0.0.1:{self.port}",
-                 "--state-dir", state, *more],
-                stdout=said,
-                stderr=subprocess.STDOUT,
-            )  # fmt: skip
-
-    @property
-    def log(self) -> str:
-        return self._said.read_text()
-
-    def ready(self) -> None:
-        def seen() -> bool:
-            assert self.process.poll() is None, self.log
-            try:
-                return httpx.get(f"{self.url}/readyz", timeout=5).is_success
-            except httpx.TransportError:
-                return False
-
-        until(seen, "a hub that is ready")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait(10)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+def resource(kind: str, name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"name": name} | metadata,
+        "spec": spec,
+    }
 
 
-@contextmanager
-def hub_process(state: Path, *more: str, port: int = 0) -> Iterator[HubProcess]:
-    """Ready; killed at the end if it still runs."""
-    running = HubProcess(state, *more, port=port)
-    try:
-        running.ready()
-        yield running
-    finally:
-        running.kill()
+def device(name: str, *, node: str = "edge-1", model: str = "drive", run: bool = True) -> Any:
+    spec = {
+        "modelRef": {"name": model},
+        "nodeName": node,
+        "connection": {"modbus": {"host": "127.0.0.1", "port": 5020, "unit": 1}},
+        "desired": [{"name": "run", "value": run}],
+    }
+    return resource("Device", name, spec)
 
 
-class Api:
-    """Requests to a hub, and what came back as (code, JSON)."""
+def model(name: str) -> Any:
+    run = {
+        "name": "run",
+        "type": "bool",
+        "access": "ReadWrite",
+        "modbus": {"table": "coil", "address": 0},
+    }
+    return resource("DeviceModel", name, {"properties": [run]})
 
-    def __init__(self, client: httpx.Client) -> None:
-        self.client = client
 
-    def ask(self, method: str, path: str, body: object = None, **more: Any) -> tuple[int, Any]:
-        """`type` is the body's media type, `accept` the answer's; the rest are parameters."""
-        answer = self.raw(method, path, body, **more)
-        return answer.status_code, answer.json()
+def node(name: str = "edge-1") -> Any:
+    return resource("EdgeNode", name, {"site": "hall"})
 
-    def raw(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        type: str = "application/json",  # noqa: A002 - as in Content-Type
-        accept: str = "application/json",
-        **parameters: str,
-    ) -> httpx.Response:
-        content = json.dumps(body) if body is not None and not isinstance(body, bytes) else body
-        return self.client.request(
-            method,
-            path,
-            content=content,  # type: ignore[arg-type]  # bytes, text or None by now
-            headers={"Content-Type": type, "Accept": accept},
-            params=parameters,
+
+def condition(reason: str) -> dict[str, Any]:
+    at = "2026-01-31T08:00:00Z"
+    return {
+        "conditions": [
+            {
+                "type": "Connected",
+                "status": "True",
+                "reason": reason,
+                "message": "",
+                "lastTransitionTime": at,
+            }
+        ]
+    }
+
+
+class Desk:
+    """A person at the hub's API."""
+
+    def __init__(self, url: str, client: httpx.AsyncClient) -> None:
+        self._root = f"{url}/apis/{API_VERSION}/namespaces/default"
+        self._core = f"{url}/api/v1/namespaces/default"
+        self._client = client
+
+    async def put(self, document: Any, *, manager: str = "kubectl", part: str = "") -> Any:
+        path = f"{self._root}/{PLURALS[document['kind']]}/{document['metadata']['name']}{part}"
+        return await self._answer(
+            "PATCH",
+            f"{path}?fieldManager={manager}&force=true",
+            json=document,
+            headers={"Content-Type": "application/apply-patch+yaml"},
         )
 
-    def do(self, method: str, path: str, body: object = None, **more: Any) -> Any:
-        """Asks for what must succeed; gives the JSON."""
-        code, found = self.ask(method, path, body, **more)
-        assert code in (200, 201), found
+    async def delete(self, ref: Ref) -> None:
+        await self._answer("DELETE", f"{self._root}/{PLURALS[ref.kind]}/{ref.name}")
+
+    async def get(self, ref: Ref) -> Any:
+        return await self._answer("GET", f"{self._root}/{PLURALS[ref.kind]}/{ref.name}")
+
+    async def events(self) -> list[Any]:
+        found: list[Any] = (await self._answer("GET", f"{self._core}/events"))["items"]
         return found
 
-    def refused(self, code: int, method: str, path: str, body: object = None, **more: Any) -> Any:
-        """Asks for what must be refused so; gives the Status."""
-        came, found = self.ask(method, path, body, **more)
-        assert came == code, found
-        assert found["kind"] == "Status", found
-        assert found["code"] == code, found
-        return found
-
-    @contextmanager
-    def watch(self, path: str, accept: str = "application/json", **parameters: str) -> Iterator[
-        Iterator[Any]
-    ]:  # fmt: skip
-        """The events of a watch; it ends with the block, or after 20 s."""
-        asked = {"watch": "true", "timeoutSeconds": "20", **parameters}
-        headers = {"Accept": accept}
-        with self.client.stream("GET", path, params=asked, headers=headers, timeout=25) as lines:
-            yield (json.loads(line) for line in lines.iter_lines())
+    async def _answer(self, verb: str, url: str, **more: Any) -> Any:
+        answer = await self._client.request(verb, url, **more)
+        assert answer.status_code < 300, answer.text
+        return answer.json()
 
 
-@contextmanager
-def api_of(url: str, token: str = "") -> Iterator[Api]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    with httpx.Client(base_url=url, headers=headers, timeout=20) as client:
-        yield Api(client)
+@asynccontextmanager
+async def desk(url: str) -> AsyncIterator[Desk]:
+    async with httpx.AsyncClient(timeout=WAIT) as client:
+        yield Desk(url, client)
 
 
-@contextmanager
-def api_of_kubeconfig(path: Path) -> Iterator[Api]:
-    """Of the current context of a kubeconfig with a token, or with a client's certificate."""
-    config = yaml.safe_load(path.read_text())
+class Heard:
+    """All that a hub's definitions told, in order, collected beside the test."""
 
-    def named(kind: str, name: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = next(e for e in config[f"{kind}s"] if e["name"] == name)[kind]
-        return found
+    def __init__(self) -> None:
+        self.all: list[HubDefinitions] = []
+        self._more = asyncio.Condition()
 
-    context = named("context", config["current-context"])
-    cluster, user = named("cluster", context["cluster"]), named("user", context["user"])
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    @property
+    def now(self) -> dict[Ref, Any]:
+        return dict(self.all[-1].documents) if self.all else {}
 
-        def pem(of: Mapping[str, Any], name: str) -> str | None:
-            if f"{name}-data" in of:
-                there = folder / name
-                there.write_bytes(base64.b64decode(of[f"{name}-data"]))
-                return str(there)
-            return of.get(name)
+    async def collect(self, hub: Hub) -> None:
+        async for found in hub.definitions():
+            async with self._more:
+                self.all.append(found)
+                self._more.notify_all()
 
-        trust = ssl.create_default_context(cafile=pem(cluster, "certificate-authority"))
-        if certificate := pem(user, "client-certificate"):
-            trust.load_cert_chain(certificate, pem(user, "client-key"))
-        token = {"Authorization": f"Bearer {user['token']}"} if user.get("token") else {}
-        client = httpx.Client(base_url=cluster["server"], headers=token, verify=trust, timeout=20)
-        yield Api(stack.enter_context(client))
+    async def until(self, holds: Callable[[dict[Ref, Any]], bool], *, after: int = 0) -> None:
+        """Wait until what was told last, `after` so many, is so."""
+        async with asyncio.timeout(WAIT), self._more:
+            await self._more.wait_for(lambda: len(self.all) > after and holds(self.now))
 
 
-def a_device(name: str = "", node: str = "edge-1", **labels: str) -> dict[str, Any]:
-    named = {"name": name} if name else {"generateName": "pump-"}
-    return {
-        "apiVersion": f"{GROUP}/v1alpha1",
-        "kind": "Device",
-        "metadata": {**named, "labels": labels},
-        "spec": {
-            "modelRef": {"name": "pump-drive"},
-            "nodeName": node,
-            "connection": {"modbus": {"host": "127.0.0.1", "port": 5020, "unit": 1}},
-        },
-    }
+@asynccontextmanager
+async def listening(hub: Hub) -> AsyncIterator[Heard]:
+    heard = Heard()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(heard.collect(hub), name="definitions")
+        try:
+            yield heard
+        finally:
+            task.cancel()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT):
+        while not holds():
+            await asyncio.sleep(0.01)

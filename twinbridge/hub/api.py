@@ -124,10 +124,9 @@ class KubeApi:
             raise refusals.too_large_version(wanted, self._store.version)
         item = self._store.get(asked.key_of(target))
         visible = access.visible(who, kind)
-        if visible and (item is None or not visible(item.selectable)):
-            shown = item is None and access.may_name(who, kind, name)
-            if not shown:
-                raise access.denied(who, "get", kind, namespace, name, sub)
+        hidden = item is not None and visible is not None and not visible(item.selectable)
+        if hidden or not access.may_name(who, kind, name):
+            raise access.denied(who, "get", kind, namespace, name, sub)
         if item is None:
             raise refusals.not_found(kind, name)
         if form == formats.Format() and not kind.stored_as:

@@ -61,6 +61,12 @@ class Written:
     warnings: tuple[str, ...] = ()
 
 
+class _Refusal(NamedTuple):
+    """As a result of the writer: an exception would undo the writes that share its commit."""
+
+    why: Refused
+
+
 class HubStore:
     """Every object of every kind; `on_change` is called on the loop with each change, in order."""
 
@@ -80,6 +86,11 @@ class HubStore:
     def trouble(self) -> str:
         """Why the last write failed, or ''."""
         return self._thread.trouble
+
+    @property
+    def commits(self) -> int:
+        """Each one fsync, for all who wrote at the same time."""
+        return self._thread.commits
 
     async def load(self) -> None:
         """What is on disk. Raises StoreUnavailable."""
@@ -151,8 +162,8 @@ class HubStore:
         done = self._thread.submit(lambda db: _write(db, kind, key, decide, dry=dry, full=full))
         done.add_done_callback(self._written)
         written = await asyncio.shield(done)
-        if isinstance(written, Refused):
-            raise written
+        if isinstance(written, _Refusal):
+            raise written.why
         return written
 
     async def forget(self, item: Stored) -> None:
@@ -168,11 +179,11 @@ class HubStore:
 
         await self.write(kind, item.key, decide)
 
-    def _written(self, done: asyncio.Future[Written | Refused]) -> None:
+    def _written(self, done: asyncio.Future[Written | _Refusal]) -> None:
         if done.cancelled() or done.exception() is not None:
             return  # whoever waits is told
         written = done.result()
-        if isinstance(written, Refused) or written.change is None:
+        if isinstance(written, _Refusal) or written.change is None:
             return
         item = written.change.item
         change = Change(item, self.get(item.key), written.deleted)
@@ -208,16 +219,15 @@ class HubStore:
 
 def _write(
     db: sqlite3.Connection, kind: Kind, key: Key, decide: Decide, *, dry: bool, full: bool
-) -> Written | Refused:
-    """A refusal is a result: an exception would undo the writes that share the commit."""
+) -> Written | _Refusal:
     body = revisions.latest(db, key)
     try:
         if body is None and full:
             why = f"exceeded quota: this hub holds at most {MOST_OBJECTS} objects"
             raise refusals.forbidden(kind, key.name, why)
         verdict = decide(None if body is None else orjson.loads(body))
-    except Refused as refusal:
-        return refusal
+    except Refused as refused:
+        return _Refusal(refused)
     deleted = isinstance(verdict, Remove)
     document = verdict.document
     warnings = () if isinstance(verdict, Remove) else verdict.warnings
