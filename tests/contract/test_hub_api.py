@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_stage import (
+from hub_server import (
     APPLY,
     GROUP,
     JSON_PATCH,

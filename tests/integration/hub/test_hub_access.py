@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from edge_process import cli
-from hub_stage import GROUP, MERGE, OURS, a_device, api_of, hub_on_a_thread
+from hub_server import GROUP, MERGE, OURS, a_device, api_of, hub_on_a_thread
 
 from twinbridge.errors import InvalidInput
 from twinbridge.hub.tokens import Tokens

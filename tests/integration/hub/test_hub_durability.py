@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from hub_stage import MERGE, OURS, Api, a_device, api_of, hub_on_a_thread, hub_process
+from hub_server import MERGE, OURS, Api, a_device, api_of, hub_on_a_thread, hub_process
 
 from twinbridge.testing.hub import hub_running
 
