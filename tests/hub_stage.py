@@ -146,5 +146,5 @@ async def listening(hub: Hub) -> AsyncIterator[Heard]:
 
 async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(WAIT):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - others change it
             await asyncio.sleep(0.01)
