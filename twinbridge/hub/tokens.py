@@ -1,7 +1,7 @@
 """Who asks: bearer tokens from a file, or whoever is on this machine.
 
 The file has a line `TOKEN,NAME,ROLE[,NODE]` for each caller; `#` begins a comment. Nobody but its
-owner may read it. It is read again when it changes. No message ever contains a token.
+owner and group may read it. It is read again when it changes. No message ever contains a token.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _read(path: Path) -> list[tuple[bytes, Identity]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise InvalidInput(f"{path}: cannot be read: {reason}") from None
-    if mode & 0o077:
+    if mode & 0o037:  # a group may read it: that is how a pod that is not root has a Secret
         raise InvalidInput(f"{path}: others may read it (mode {mode:04o}); do: chmod 600 {path}")
     found = [
         _parse(line.strip(), f"{path}:{number}")
