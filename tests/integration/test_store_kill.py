@@ -60,7 +60,9 @@ def kill_after(process: subprocess.Popen[str], lines: int) -> dict[int, int]:
     assert process.stdout is not None
     told = [process.stdout.readline() for _ in range(lines)]
     process.kill()
-    rest, _ = process.communicate(timeout=30)
+    with process.stdout:  # `communicate` would lose what is buffered already
+        rest = process.stdout.read()
+    process.wait(30)
     whole = [line for line in [*told, *rest.splitlines(keepends=True)] if line.endswith("\n")]
     return {int(worker): int(n) for worker, n in (line.split() for line in whole)}
 

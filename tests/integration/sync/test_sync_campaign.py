@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +100,10 @@ async def life(folder: Path, hub: FakeHub, machines: dict[str, Machine]) -> Asyn
         await agent.restore(await store.load())
         gates = Gates()
         synced: list[HubSync] = []
+
+        def taken(refs: Iterable[Ref]) -> None:
+            synced[0].taken(refs)
+
         compiler = Compiler(
             lambda new, old: accept(
                 {(r.kind, r.name): d for r, d in new.items()},
@@ -114,8 +118,8 @@ async def life(folder: Path, hub: FakeHub, machines: dict[str, Machine]) -> Asyn
             agent,
             compiler,
             edge.take_up,
-            lambda refs: synced[0].taken(refs),
-            gates.claimed,  # noqa: PLW0108 - made after it
+            taken,
+            gates.claimed,
         )
         plant = await definitions.restore()
         await edge.take_up(plant)
