@@ -153,6 +153,7 @@ class HubContract:
                 generations = [
                     told.documents[PUMP]["metadata"]["generation"]  # type: ignore[index] - a resource
                     for told in heard.all
+                    if PUMP in told.documents
                 ]
                 assert generations == sorted(generations)
 

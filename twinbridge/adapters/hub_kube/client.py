@@ -1,11 +1,13 @@
-"""Requests to the hub, and what each kind of failure means."""
+"""Requests to the hub over one pool of connections, and its watches."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -14,52 +16,45 @@ import orjson
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.rest import RESTResponse
 
-from twinbridge.adapters.hub_kube.credentials import HubAddress, Token, configuration
+from twinbridge.adapters.hub_kube.credentials import HubAddress, Token, configuration, identity
+from twinbridge.adapters.hub_kube.failures import failure, seconds
+from twinbridge.adapters.hub_kube.limits import Limits
 from twinbridge.adapters.hub_kube.metrics import BYTES, REQUESTS
-from twinbridge.errors import HubRefused, HubUnavailable
+from twinbridge.adapters.hub_kube.transport import opened
+from twinbridge.errors import HubUnavailable
 
-TIMEOUT: Final = 15.0
-"""Seconds for one request; a slow hub may take 5."""
-CONNECT: Final = 5.0
-FORBIDDEN_AGAIN: Final = 10.0
-"""Seconds before something is asked for again for which we lack the right."""
 JSON: Final = "application/json"
 APPLY: Final = "application/apply-patch+yaml"
-_NOT_FOUND, _CONFLICT, _GONE, _MANY = 404, 409, 410, 429
-_UNAUTHORIZED, _FORBIDDEN, _SERVER, _BAD = 401, 403, 500, 400
+LONGEST_LINE: Final = 16 * 2**20
+"""Bytes of one event of a watch; etcd takes 1.5 MiB."""
+_BAD, _UNAUTHORIZED = 400, 401
 
 
-class NotFound(HubRefused):
-    """There is no such thing at the hub."""
-
-
-class Conflicting(HubRefused):
-    """409: `status` is what the hub says of it."""
-
-    def __init__(self, message: str, status: Mapping[str, Any]) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Gone(HubRefused):
-    """410: that resource version is no longer kept."""
+@dataclass(slots=True, eq=False)
+class _Pool:
+    api: ApiClient
+    who: tuple[object, ...]
+    users: int = 0
+    replaced: bool = False
 
 
 class Client:
-    """One connection pool; opened on the first request, and anew when credentials change."""
+    """Opened on the first request, and anew when other credentials are there."""
 
-    def __init__(self, address: HubAddress) -> None:
+    def __init__(self, address: HubAddress, limits: Limits | None = None) -> None:
         self.address = address
+        self.limits = limits or Limits()
         self.last_contact = 0
         """UTC ns."""
         self.heard = time.monotonic()
-        self._api: ApiClient | None = None
+        self._pool: _Pool | None = None
+        self._opening = asyncio.Lock()
         self._token = Token(address.token_file)
 
     async def close(self) -> None:
-        if self._api is not None:
-            api, self._api = self._api, None
-            await api.close()
+        if self._pool is not None:
+            pool, self._pool = self._pool, None
+            await pool.api.close()
 
     async def ask(
         self,
@@ -72,45 +67,50 @@ class Client:
         accept: str = JSON,
     ) -> dict[str, Any]:
         """Raises HubUnavailable, NotFound, Conflicting, Gone, or HubRefused."""
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=CONNECT)
+        limits = self.limits
+        timeout = aiohttp.ClientTimeout(total=limits.request, sock_connect=limits.connect)
         for again in (True, False):
             async with self._sent(verb, path, query, body, content, accept, timeout) as answer:
                 raw = await answer.read()
             self._note(raw, body)
             if answer.status == _UNAUTHORIZED and again:
-                await self._renew()
+                await self._look_for_credentials()
                 continue
-            found: dict[str, Any] = _json(raw)
-            raise_for(answer, found, f"{verb} {path}")
-            REQUESTS.labels(verb, "ok").inc()
-            return found
-        raise AssertionError("unreachable")
+            break
+        self._raise_for(answer, raw, verb, path)
+        REQUESTS.labels(verb, "ok").inc()
+        return self._json(raw, f"{verb} {path}")
 
     @asynccontextmanager
     async def watch(
-        self, path: str, query: Mapping[str, str], accept: str, silence: float
-    ) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
-        """The events of a watch, as lines of JSON; ends with the connection, or after `silence`
-        seconds without a byte.
+        self, path: str, query: Mapping[str, str], accept: str
+    ) -> AsyncIterator[AsyncIterator[list[dict[str, Any]]]]:
+        """The events of a watch, all that are there now at a time. Ends with the connection;
+        raises HubUnavailable after `silence` seconds without a byte.
         """
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT, sock_read=silence)
+        limits = self.limits
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=limits.connect, sock_read=limits.silence
+        )
         async with self._sent("GET", path, query, None, JSON, accept, timeout) as answer:
+            self._note(b"", None)
             if answer.status != 200:  # noqa: PLR2004 - HTTP
                 raw = await answer.read()
                 if answer.status == _UNAUTHORIZED:
-                    await self._renew()
-                raise_for(answer, _json(raw), f"watch {path}")
-            self._note(b"", None)
-            yield self._lines(answer)
+                    await self._look_for_credentials()
+                self._raise_for(answer, raw, "WATCH", path)
+            REQUESTS.labels("WATCH", "ok").inc()
+            yield self._events(answer, path)
 
-    async def _lines(self, answer: RESTResponse) -> AsyncIterator[dict[str, Any]]:
-        try:
-            async for line in answer.response.content:
-                self._note(line, None)
-                if line.strip():
-                    yield _json(line)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise HubUnavailable(f"{self.address}: watch: {error or 'silent'}") from error
+    async def _events(self, answer: RESTResponse, path: str) -> AsyncIterator[list[dict[str, Any]]]:
+        rest = b""
+        async for chunk in answer.response.content.iter_any():
+            self._note(chunk, None)
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > LONGEST_LINE:
+                raise HubUnavailable(f"{self.address}: watch {path}: a line without an end")
+            if events := [self._json(line, f"watch {path}") for line in lines if line.strip()]:
+                yield events
 
     @asynccontextmanager
     async def _sent(
@@ -121,89 +121,80 @@ class Client:
         body: object,
         content: str,
         accept: str,
-        limits: aiohttp.ClientTimeout,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the library's own limits
     ) -> AsyncIterator[RESTResponse]:
-        api = await self._client()
-        url = f"{api.configuration.host}{path}"
-        if query:
-            url = f"{url}?{urlencode(query)}"
+        pool = await self._opened()
+        url = f"{pool.api.configuration.host}{path}{'?' if query else ''}{urlencode(query or {})}"
         headers = {"Accept": accept, "Content-Type": content, "User-Agent": "twinbridge"}
-        token = self._token.header() or _bearer(api)
-        if token:
+        if token := self._token.header() or _bearer(pool.api):
             headers["Authorization"] = token
         answer: RESTResponse | None = None
+        pool.users += 1
         try:
-            answer = await api.rest_client.request(
-                verb, url, headers=headers, body=body, _request_timeout=limits
+            answer = await pool.api.rest_client.request(
+                verb, url, headers=headers, body=body, _request_timeout=timeout
             )
             yield answer
-        except (aiohttp.ClientError, TimeoutError, ssl.SSLError, OSError) as error:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             REQUESTS.labels(verb, "unreachable").inc()
             said = str(error) or "no answer in time"
             raise HubUnavailable(f"{self.address}: {verb} {path}: {said}") from error
         finally:
+            pool.users -= 1
             if answer is not None:
-                answer.response.release() if answer.data is not None else answer.response.close()
+                answer.response.close()  # what was read to its end has its connection back before
+            if pool.replaced and not pool.users:
+                await pool.api.close()
 
-    async def _client(self) -> ApiClient:
-        if self._api is None:
-            found = await configuration(self.address)
-            found.retries = None
-            try:
-                self._api = ApiClient(found)
-            except (OSError, ssl.SSLError) as error:
-                raise HubUnavailable(f"{self.address}: {error}") from error
-        return self._api
+    async def _opened(self) -> _Pool:
+        async with self._opening:
+            if self._pool is None:
+                found = await configuration(self.address)
+                try:
+                    self._pool = _Pool(opened(found), identity(found))
+                except (OSError, ssl.SSLError) as error:
+                    raise HubUnavailable(f"{self.address}: {error}") from error
+            return self._pool
 
-    async def _renew(self) -> None:
-        """Look for other credentials: those that we have are not taken."""
+    async def _look_for_credentials(self) -> None:
+        """Those that we have are not taken; the watches that still run keep theirs."""
         self._token.forget()
-        if self.address.kubeconfig is not None:
-            await self.close()
+        if self.address.kubeconfig is None:
+            return
+        found = await configuration(self.address)
+        async with self._opening:
+            pool = self._pool
+            if pool is not None and pool.who != identity(found):
+                self._pool, pool.replaced = None, True
+                if not pool.users:
+                    await pool.api.close()
+
+    def _raise_for(self, answer: RESTResponse, raw: bytes, verb: str, path: str) -> None:
+        if 200 <= answer.status < 300:  # noqa: PLR2004 - HTTP
+            return
+        REQUESTS.labels(verb, str(answer.status)).inc()
+        try:
+            found = self._json(raw, path)
+        except HubUnavailable:
+            found = {"message": raw[:200].decode(errors="replace")}
+        after = seconds(answer.headers.get("Retry-After"), self.limits)
+        raise failure(answer.status, found, f"{verb} {path}", self.limits, after)
+
+    def _json(self, raw: bytes, what: str) -> dict[str, Any]:
+        try:
+            found = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            found = None
+        if not isinstance(found, dict):
+            start = raw[:80].decode(errors="replace")
+            raise HubUnavailable(f"{self.address}: {what}: no Kubernetes API answers so: {start!r}")
+        return found
 
     def _note(self, raw: bytes, body: object) -> None:
         self.last_contact, self.heard = time.time_ns(), time.monotonic()
         BYTES.labels("in").inc(len(raw))
         if body is not None:
             BYTES.labels("out").inc(len(orjson.dumps(body, default=str)))
-
-
-def raise_for(answer: RESTResponse, status: Mapping[str, Any], what: str) -> None:
-    """Of an answer, or of what a watch tells as an ERROR."""
-    code = answer.status
-    if code < _BAD:
-        return
-    REQUESTS.labels(what.partition(" ")[0], str(code)).inc()
-    raise_code(code, status, what, _seconds(answer.headers.get("Retry-After")))
-
-
-def raise_code(
-    code: int, status: Mapping[str, Any], what: str, retry_after: float | None = None
-) -> None:
-    said = f"{what}: {code} {status.get('message', '')}".strip()
-    if code == _NOT_FOUND:
-        raise NotFound(said)
-    if code == _CONFLICT:
-        raise Conflicting(said, status)
-    if code == _GONE:
-        raise Gone(said)
-    if code in (_UNAUTHORIZED, _FORBIDDEN):
-        raise HubUnavailable(said, retry_after=retry_after or FORBIDDEN_AGAIN)
-    if code == _MANY or code >= _SERVER:
-        raise HubUnavailable(said, retry_after=retry_after)
-    raise HubRefused(said)
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text and text.isdecimal() else None
-
-
-def _json(raw: bytes) -> dict[str, Any]:
-    try:
-        found = orjson.loads(raw) if raw else {}
-    except orjson.JSONDecodeError:
-        return {"message": raw[:200].decode(errors="replace")}
-    return found if isinstance(found, dict) else {"message": str(found)[:200]}
 
 
 def _bearer(api: ApiClient) -> str:

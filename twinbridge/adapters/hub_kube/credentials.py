@@ -76,18 +76,34 @@ async def configuration(address: HubAddress) -> Configuration:
             found.host = address.url
         if address.ca_file is not None:
             found.ssl_ca_cert = str(address.ca_file)
-    except (OSError, ConfigException, yaml.YAMLError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, LookupError, TypeError) as error:
+        # Their texts show what stands in the file, a token among it.
+        raise HubUnavailable(f"{address}: it is no kubeconfig") from error
+    except (OSError, ConfigException, ValueError) as error:
         raise HubUnavailable(f"{address}: {error}") from error
     return found
+
+
+def identity(found: Configuration) -> tuple[object, ...]:
+    """What makes a difference to the hub or to TLS; the files of inline certificates are named
+    after what is in them.
+    """
+    return (
+        found.host,
+        found.api_key.get("BearerToken"),
+        found.cert_file,
+        found.key_file,
+        found.ssl_ca_cert,
+    )
 
 
 class Token:
     """Read again when its file has changed: tokens rotate."""
 
-    def __init__(self, file: Path | None, fixed: str = "") -> None:
+    def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._header = fixed
-        self._seen: tuple[int, int] | None = None
+        self._header = ""
+        self._seen: tuple[int, int, int] | None = None
 
     def header(self) -> str:
         """`Bearer …`, or ''. Raises HubUnavailable while the file cannot be read."""
@@ -95,11 +111,15 @@ class Token:
             return self._header
         try:
             stat = self._file.stat()
-            if (stat.st_mtime_ns, stat.st_size) != self._seen:
-                self._header = f"Bearer {self._file.read_text(encoding='utf-8').strip()}"
-                self._seen = (stat.st_mtime_ns, stat.st_size)
-        except OSError as error:
-            raise HubUnavailable(f"the hub's token {self._file}: {error.strerror}") from error
+            if (stat.st_mtime_ns, stat.st_size, stat.st_ino) != self._seen:
+                token = self._file.read_text(encoding="ascii").strip()
+                if not token.isprintable() or not token:
+                    raise HubUnavailable(f"the hub's token {self._file}: it is no line of text")
+                self._header = f"Bearer {token}"
+                self._seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no line of text"
+            raise HubUnavailable(f"the hub's token {self._file}: {why}") from None
         return self._header
 
     def forget(self) -> None:

@@ -1,7 +1,7 @@
 """One kind of resource at the hub: listed once, then watched; only its metadata while it runs.
 
-Our own status writes change a resource, too. A watch of metadata tells them in a few hundred bytes,
-and only what has a new generation (or uid, or labels) is fetched whole.
+Our own status writes change a resource, too. A watch of metadata tells them without the status,
+and only what has a new generation (or uid, labels, annotations) is fetched whole.
 """
 
 from __future__ import annotations
@@ -9,32 +9,33 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 
-from twinbridge.adapters.hub_kube.client import Client, Gone, NotFound, raise_code
+from twinbridge.adapters.hub_kube.client import Client
+from twinbridge.adapters.hub_kube.failures import Gone, NotFound, failure
 from twinbridge.adapters.hub_kube.metrics import LISTS, WATCHES
+from twinbridge.api.base import API_VERSION
 from twinbridge.core.model import SECOND
 from twinbridge.errors import HubRefused, HubUnavailable
 
 log = structlog.get_logger()
 
-API: Final = "/apis/devices.twinbridge.io/v1alpha1"
+Document: TypeAlias = dict[str, Any]
+
+API: Final = f"/apis/{API_VERSION}"
 METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 PAGE: Final = 500
-WATCH: Final = 22
-"""Seconds of one watch: then it is begun again where it ended, so that one whose other end is
-silently gone is noticed."""
-SILENCE: Final = 27.0
-FIRST_WAIT, LONGEST_WAIT = 0.2, 3.5
-"""Seconds between tries: changes made during an outage take effect within 5 s of its end."""
-MISSING_WAIT: Final = 15.0
-"""Seconds between looks for a kind that the hub does not know."""
+MANY: Final = 50
+"""So many changes at once are listed, fewer are fetched one by one."""
+AT_ONCE: Final = 4
 REPLAY: Final = 2.0
 """Seconds after a break within which what comes may have been changed during it."""
+_OF_NO_USE: Final = ("managedFields", "resourceVersion", "creationTimestamp", "selfLink")
+_MARKS: Final = ("uid", "generation", "labels", "annotations", "deletionTimestamp")
 
 
 @dataclass(slots=True, eq=False)
@@ -47,13 +48,16 @@ class Followed:
     namespace: str
     selector: str
     changed: Callable[[Followed], None]
-    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    objects: dict[str, Document] = field(default_factory=dict)
     listed: bool = False
     """Whether `objects` is what the hub has; also where it does not know the kind at all."""
     alive: bool = False
+    missing: bool = False
+    """The hub does not know the kind."""
     unheard: int = 0
     """Of the last change, ns: how long it may have waited for us."""
     _version: str = ""
+    _wait: float = 0.0
     _lost_at: float = 0.0
     _back_at: float = 0.0
     _gap: float = 0.0
@@ -65,32 +69,34 @@ class Followed:
 
     async def run(self) -> None:
         """Follow until cancelled."""
-        wait = FIRST_WAIT
         while True:
             try:
                 if not self._version:
                     await self._list()
-                if await self._watch():
-                    wait = FIRST_WAIT
-                    continue
+                lived = await self._watch()
             except Gone:
-                self._version = ""
-                continue
+                self._version, lived = "", self._wait == 0.0
             except NotFound as error:
-                self._tell(f"{error}; apply the CustomResourceDefinitions (kubectl apply -f crds/)")
-                self._is_listed({})
-                self.alive, self._version = False, ""
-                await asyncio.sleep(MISSING_WAIT)
+                self._miss(str(error))
+                await asyncio.sleep(self.client.limits.missing)
                 continue
             except (HubUnavailable, HubRefused) as error:
                 self._lose(str(error))
-                after = getattr(error, "retry_after", None) or 0.0
-                await asyncio.sleep(max(after, wait * random.uniform(0.3, 1.0)))  # noqa: S311 - spreads load, hides nothing
-                wait = min(2 * wait, LONGEST_WAIT)
+                await self._pause(getattr(error, "retry_after", None) or 0.0)
                 continue
-            # Ended at once and without a word: not in a hot loop.
-            await asyncio.sleep(wait * random.uniform(0.3, 1.0))  # noqa: S311 - spreads load, hides nothing
-            wait = min(2 * wait, LONGEST_WAIT)
+            if lived:
+                self._wait = 0.0
+            if not lived or not self._version:  # ended at once: not in a hot loop
+                await self._pause()
+
+    async def _pause(self, asked: float = 0.0) -> None:
+        """Full jitter: a thousand edges do not come back at the same moment."""
+        limits = self.client.limits
+        self._wait = min(max(2 * self._wait, limits.first_wait), limits.longest_wait)
+        chance = random.uniform(0.1, 1.0)  # noqa: S311 - spreads load, hides nothing
+        await asyncio.sleep(asked + self._wait * chance)
+
+    # How it stands.
 
     def _tell(self, why: str) -> None:
         if why != self._said:
@@ -103,7 +109,15 @@ class Followed:
         self.alive = False
         self._tell(why)
 
+    def _miss(self, why: str) -> None:
+        """What was known of it stays in force: nobody has deleted it one by one."""
+        self._tell(f"{why}; apply the CustomResourceDefinitions (kubectl apply -f crds/)")
+        self.alive, self.missing, self._version = False, True, ""
+        if not self.listed:
+            self._is_listed({})
+
     def _come_back(self) -> None:
+        self.missing = False
         if not self.alive:
             self._gap = time.monotonic() - self._lost_at if self._lost_at else 0.0
             self._back_at = time.monotonic()
@@ -111,35 +125,41 @@ class Followed:
                 log.info("hub is there", kind=self.kind)
             self.alive, self._lost_at, self._said = True, 0.0, ""
 
-    async def _list(self) -> None:
-        LISTS.labels(self.kind).inc()
-        found: dict[str, dict[str, Any]] = {}
-        query = {"limit": str(PAGE)} | self._selected()
-        while True:
-            page = await self.client.ask("GET", self.path, query)
-            for item in page.get("items") or ():
-                found[item["metadata"]["name"]] = whole(item, self.kind)
-            version = page["metadata"].get("resourceVersion", "")
-            more = page["metadata"].get("continue")
-            if not more:
-                break
-            query["continue"] = more
-        self._come_back()
-        self._version = version
-        self._is_listed(found)
-
-    def _is_listed(self, found: dict[str, dict[str, Any]]) -> None:
-        if not self.listed or found != self.objects:
-            self.listed, self.objects = True, found
-            self._announce()
-
     def _announce(self) -> None:
         replayed = time.monotonic() - self._back_at < REPLAY
         self.unheard = round(self._gap * SECOND) if replayed else 0
         self.changed(self)
 
+    # All of it.
+
+    async def _list(self) -> None:
+        LISTS.labels(self.kind).inc()
+        found: dict[str, Document] = {}
+        query = {"limit": str(PAGE)} | self._selected()
+        while True:
+            page = await self.client.ask("GET", self.path, query)
+            items, metadata = page.get("items"), page.get("metadata")
+            if not isinstance(items, list | None) or not isinstance(metadata, dict):
+                raise HubUnavailable(f"GET {self.path}: what came is no list of {self.kind}")
+            for item in items or ():
+                one = whole(item, self.kind)
+                found[one["metadata"]["name"]] = one
+            if not metadata.get("continue"):
+                break
+            query["continue"] = metadata["continue"]
+        self._come_back()
+        self._version = str(metadata.get("resourceVersion", ""))
+        self._is_listed(found)
+
+    def _is_listed(self, found: dict[str, Document]) -> None:
+        if not self.listed or found != self.objects:
+            self.listed, self.objects = True, found
+            self._announce()
+
     def _selected(self) -> dict[str, str]:
         return {"fieldSelector": self.selector} if self.selector else {}
+
+    # What changes.
 
     async def _watch(self) -> bool:
         """Until it ends; whether it lived for some time or told something."""
@@ -148,60 +168,115 @@ class Followed:
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
-            "timeoutSeconds": str(WATCH),
+            "timeoutSeconds": str(self.client.limits.watch),
         } | self._selected()
         began, told = time.monotonic(), False
-        async with self.client.watch(self.path, query, METADATA, SILENCE) as events:
+        async with self.client.watch(self.path, query, METADATA) as batches:
             self._come_back()
-            async for event in events:
-                await self._take(event)
-                told = told or event.get("type") != "BOOKMARK"
-        return told or time.monotonic() - began > WATCH / 4
+            async for events in batches:
+                await self._take(events)
+                told = True
+        return told or time.monotonic() - began > self.client.limits.watch / 4
 
-    async def _take(self, event: dict[str, Any]) -> None:
-        kind, found = event.get("type"), event.get("object") or {}
-        if kind == "ERROR":
-            raise_code(int(found.get("code", 500)), found, f"watch {self.path}")
-        metadata = found.get("metadata") or {}
-        name = metadata.get("name", "")
-        if kind == "DELETED":
-            if self.objects.pop(name, None) is not None:
-                self.objects = dict(self.objects)
-                self._announce()
-        elif kind in ("ADDED", "MODIFIED") and self._differs(name, metadata):
-            await self._fetch(name, found)
-        self._version = metadata.get("resourceVersion", self._version)
+    async def _take(self, events: Iterable[Document]) -> None:
+        """Of several changes of one resource only the last counts. The version moves on once all
+        is fetched: what failed comes again.
+        """
+        latest: dict[str, Document] = {}
+        version, error = self._version, None
+        for event in events:
+            found = event.get("object") or {}
+            if event.get("type") == "ERROR":
+                code = int(found.get("code") or 500)
+                error = failure(code, found, f"WATCH {self.path}", self.client.limits)
+                break
+            metadata = found.get("metadata") or {}
+            version = metadata.get("resourceVersion", version)
+            if event.get("type") in ("ADDED", "MODIFIED", "DELETED") and metadata.get("name"):
+                latest[metadata["name"]] = event
+        await self._apply(latest)
+        self._version = version
+        if error is not None:
+            raise error
 
-    def _differs(self, name: str, metadata: dict[str, Any]) -> bool:
+    async def _apply(self, latest: Mapping[str, Document]) -> None:
+        gone = {name for name, event in latest.items() if event["type"] == "DELETED"}
+        new = {
+            name: event["object"]
+            for name, event in latest.items()
+            if name not in gone and self._differs(name, event["object"]["metadata"])
+        }
+        if len(new) > MANY:
+            await self._list()
+            return
+        fetched = await self._fetch(new)
+        objects = {name: one for name, one in self.objects.items() if name not in gone}
+        for name, one in fetched.items():
+            if one is None:
+                objects.pop(name, None)
+            else:
+                objects[name] = one
+        if objects != self.objects:
+            self.objects = objects
+            self._announce()
+
+    def _differs(self, name: str, metadata: Mapping[str, Any]) -> bool:
         known = self.objects.get(name)
         return known is None or _marks(known["metadata"]) != _marks(metadata)
 
-    async def _fetch(self, name: str, found: dict[str, Any]) -> None:
+    async def _fetch(self, new: Mapping[str, Document]) -> dict[str, Document | None]:
+        """None for what is gone since, or no longer of this node."""
+        fetched: dict[str, Document | None] = {}
+        failed: list[HubUnavailable | HubRefused] = []
+        names = iter(new)
+
+        async def fetch() -> None:
+            for name in names:
+                try:
+                    fetched[name] = await self._whole(name, new[name])
+                except (HubUnavailable, HubRefused) as error:
+                    failed.append(error)
+
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(min(AT_ONCE, len(new))):
+                tasks.create_task(fetch(), name=f"fetch {self.plural} {number}")
+        if failed:
+            raise failed[0]
+        return fetched
+
+    async def _whole(self, name: str, found: Document) -> Document | None:
+        if "spec" in found:  # the hub sends whole resources whatever it is asked for
+            return whole(found, self.kind)
         try:
-            if "spec" not in found:
-                found = await self.client.ask("GET", f"{self.path}/{name}")
+            fetched = whole(await self.client.ask("GET", f"{self.path}/{name}"), self.kind)
         except NotFound:
-            self.objects = {key: one for key, one in self.objects.items() if key != name}
-        else:
-            self.objects = {**self.objects, name: whole(found, self.kind)}
-        self._announce()
+            return None
+        return fetched if self._is_selected(fetched) else None
+
+    def _is_selected(self, found: Document) -> bool:
+        """It may have moved to another node since the watch told of it."""
+        field_path, _, wanted = self.selector.partition("=")
+        if field_path != "spec.nodeName":
+            return True
+        spec = found["spec"]
+        return isinstance(spec, dict) and spec.get("nodeName") == wanted
 
 
-def whole(found: dict[str, Any], kind: str) -> dict[str, Any]:
-    """A resource without what is of no use to an edge: its status, and who owns which field."""
-    metadata = {
-        key: value
-        for key, value in found.get("metadata", {}).items()
-        if key not in ("managedFields", "resourceVersion", "creationTimestamp", "selfLink")
-    }
+def whole(found: Document, kind: str) -> Document:
+    """A resource without what is of no use to an edge: its status, and who owns which field.
+
+    Raises HubUnavailable when it is none.
+    """
+    metadata = found.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.get("name"):
+        raise HubUnavailable(f"what came as a {kind} is no resource")
     return {
-        "apiVersion": "devices.twinbridge.io/v1alpha1",
+        "apiVersion": API_VERSION,
         "kind": kind,
-        "metadata": metadata,
+        "metadata": {key: value for key, value in metadata.items() if key not in _OF_NO_USE},
         "spec": found.get("spec"),
     }
 
 
-def _marks(metadata: dict[str, Any]) -> tuple[object, ...]:
-    names = ("uid", "generation", "labels", "annotations", "deletionTimestamp")
-    return tuple(metadata.get(name) or None for name in names)
+def _marks(metadata: Mapping[str, Any]) -> tuple[object, ...]:
+    return tuple(metadata.get(name) or None for name in _MARKS)

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, NoReturn
 
 import structlog
 from typing_extensions import override
 
-from twinbridge.adapters.hub_kube.client import APPLY, Client, Conflicting, NotFound
+from twinbridge.adapters.hub_kube.client import APPLY, Client
 from twinbridge.adapters.hub_kube.credentials import parse_where
-from twinbridge.adapters.hub_kube.followed import API, Followed
+from twinbridge.adapters.hub_kube.failures import Conflicting, NotFound
+from twinbridge.adapters.hub_kube.followed import API, METADATA, Followed
+from twinbridge.adapters.hub_kube.limits import Limits
 from twinbridge.adapters.hub_kube.metrics import CONNECTED
 from twinbridge.core.model import SECOND
 from twinbridge.errors import HubRefused, HubUnavailable, UnknownName
@@ -31,7 +33,7 @@ PLURALS: Final = {
     "EdgeNode": "edgenodes",
 }
 LONGEST_MANAGER = 128
-_OTHERS = re.compile(r'conflicts? with "([^"]+)"')
+_OTHER = re.compile(r'conflicts? with "([^"]+)"')
 _OURS = "twinbridge/"
 
 
@@ -60,7 +62,9 @@ class KubeHub(Hub):
     @property
     @override
     def connected(self) -> bool:
-        return all(followed.alive for followed in self._kinds.values())
+        """A kind that the hub does not know keeps the others from nothing."""
+        kinds = self._kinds.values()
+        return all(one.alive or one.missing for one in kinds) and any(one.alive for one in kinds)
 
     @property
     @override
@@ -84,17 +88,19 @@ class KubeHub(Hub):
 
     @override
     async def definitions(self) -> AsyncIterator[HubDefinitions]:
-        known: dict[Ref, Mapping[str, object]] = {}
+        known: dict[Ref, Mapping[str, object]] | None = None
+        self._changed.set()
         while True:
             await self._changed.wait()
             self._changed.clear()
             if not all(followed.listed for followed in self._kinds.values()):
                 continue
-            found = self._documents()
-            changed = {r for r in known.keys() | found.keys() if known.get(r) != found.get(r)}
+            found, before = self._documents(), known or {}
+            changed = {r for r in before.keys() | found.keys() if before.get(r) != found.get(r)}
             unheard, self._unheard = self._unheard, 0
-            known = found
-            yield HubDefinitions(found, frozenset(changed), unheard)
+            if changed or known is None:
+                known = found
+                yield HubDefinitions(found, frozenset(changed), unheard)
 
     def _documents(self) -> dict[Ref, Mapping[str, object]]:
         """Of the models only those that are used."""
@@ -131,15 +137,30 @@ class KubeHub(Hub):
 
     async def _resolve(self, ref: Ref, body: Mapping[str, object], error: Conflicting) -> None:
         """What an edge wrote under another name is ours to take over; nobody else's is."""
-        others = set(_OTHERS.findall(str(error)))
-        if not others:  # the resource was made anew under the same name
-            raise UnknownName(str(error)) from None
-        if any(not other.startswith(_OURS) for other in others):
+        owned = _owned(error.status)
+        if not owned:
+            await self._look_who_it_is(ref, body, error)
+        foreign = [one for one in owned if not one.manager.startswith(_OURS)]
+        if foreign:
+            whose = ", ".join(f"{one.field} to {one.manager!r}" for one in foreign)
             raise HubRefused(
-                f"{ref.kind}/{ref.name}: fields of its status belong to"
-                f" {', '.join(sorted(others))}: {error}"
+                f"{ref.kind}/{ref.name}: parts of its status belong to others: {whose}; who wrote"
+                " them must let go of them"
             ) from None
         await self._apply(ref, body, force=True)
+
+    async def _look_who_it_is(
+        self, ref: Ref, body: Mapping[str, Any], error: Conflicting
+    ) -> NoReturn:
+        """Raises UnknownName when it was made anew under the same name."""
+        path = f"{API}/namespaces/{self._namespace}/{PLURALS[ref.kind]}/{ref.name}"
+        try:
+            found = await self._client.ask("GET", path, accept=METADATA)
+        except NotFound:
+            raise UnknownName(str(error)) from None
+        if body["metadata"].get("uid", found["metadata"]["uid"]) != found["metadata"]["uid"]:
+            raise UnknownName(str(error)) from None
+        raise HubUnavailable(str(error)) from None
 
     @override
     async def record(self, event: HubEvent) -> None:
@@ -229,8 +250,25 @@ class KubeHub(Hub):
         return holder
 
 
+class _Owned(NamedTuple):
+    manager: str
+    field: str
+
+
+def _owned(status: Mapping[str, Any]) -> list[_Owned]:
+    """Of a Status about a server-side apply: who owns which field that we want."""
+    causes = (status.get("details") or {}).get("causes") or ()
+    return [
+        _Owned(found.group(1), str(cause.get("field", "")))
+        for cause in causes
+        if cause.get("reason") == "FieldManagerConflict"
+        and (found := _OTHER.search(str(cause.get("message", ""))))
+    ]
+
+
 def _model_of(device: Mapping[str, Any]) -> str:
-    ref = (device.get("spec") or {}).get("modelRef")
+    spec = device.get("spec")
+    ref = spec.get("modelRef") if isinstance(spec, dict) else None
     return str(ref.get("name", "")) if isinstance(ref, dict) else ""
 
 
@@ -247,10 +285,11 @@ async def open_hub(
     namespace: str = "default",
     token_file: Path | None = None,
     ca_file: Path | None = None,
+    limits: Limits | None = None,
 ) -> AsyncIterator[KubeHub]:
     """Follow the hub within the body; it may be away. Raises InvalidInput for a wrong `where`."""
     address = parse_where(where, namespace, token_file, ca_file)
-    client = Client(address)
+    client = Client(address, limits)
     hub = KubeHub(client, node, address.namespace)
     try:
         async with asyncio.TaskGroup() as tasks:

@@ -10,9 +10,7 @@ BYTES = Counter(
     "Bytes of bodies to and from the hub, before compression.",
     ["direction"],
 )
-LISTS = Counter(
-    "twinbridge_hub_client_lists_total", "Times that a kind was listed anew.", ["kind"]
-)
+LISTS = Counter("twinbridge_hub_client_lists_total", "Times that a kind was listed anew.", ["kind"])
 WATCHES = Counter(
     "twinbridge_hub_client_watches_total", "Times that a kind's watch was begun.", ["kind"]
 )
