@@ -26,17 +26,24 @@ def demo(
         bool,
         typer.Option("--pods", help="The edge is five processes, and some of them are killed."),
     ] = False,
+    hub: Annotated[
+        bool,
+        typer.Option("--hub", help="With a hub, which is unplugged while things go wrong."),
+    ] = False,
 ) -> None:
     """Show it: machines of three protocols, and how one stops another in milliseconds."""
     from twinbridge.cli.demo_view import DemoView, run_demo
     from twinbridge.cli.logs import configure_logs
 
+    if pods and hub:
+        raise typer.BadParameter("give --pods or --hub, not both")
+    edge = "hub" if hub else "pods" if pods else "process"
     configure_logs(json_lines=False, level="error")
     host, port = split_address(api)
     with tempfile.TemporaryDirectory(prefix="twinbridge-demo-") as state:
         view = DemoView(f"http://{host}:{port}", quiet=once)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            figures = runner.run(run_demo(view, host, port, Path(state), once=once, pods=pods))
+            figures = runner.run(run_demo(view, host, port, Path(state), once=once, edge=edge))
     if once:
         typer.echo(json.dumps(figures, indent=2))
 

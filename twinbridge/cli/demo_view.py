@@ -19,8 +19,10 @@ from rich.table import Table
 from rich.text import Text
 
 import twinbridge_simulators
+from twinbridge.cli.demo_hub import hub_site_running
 from twinbridge.cli.demo_pods import pods_running
 from twinbridge.cli.edge import EdgeOptions, run_edge
+from twinbridge.cli.hub_story import HubStory
 from twinbridge.cli.pods_story import PodsStory
 from twinbridge.cli.process import known_errors_alone
 from twinbridge.cli.story import BOILER, FAN, LEAK, MOTOR, Story
@@ -115,9 +117,12 @@ def _row(device: dict[str, Any], name: str, twin: dict[str, Any]) -> tuple[str, 
 
 
 async def run_demo(
-    view: DemoView, host: str, port: int, state_dir: Path, *, once: bool, pods: bool
+    view: DemoView, host: str, port: int, state_dir: Path, *, once: bool, edge: str
 ) -> dict[str, Any]:
-    """Run until the story is told (`once`), else until Ctrl-C; returns what was measured."""
+    """Run until the story is told (`once`), else until Ctrl-C; returns what was measured.
+
+    `edge` is `process`, `pods`, or `hub`.
+    """
     paths = [str(example(name)) for name in EXAMPLES]
     # kill does what Ctrl-C does: what was started is ended, and the state folder removed.
     asyncio.get_running_loop().add_signal_handler(SIGTERM, raise_signal, SIGINT)
@@ -125,9 +130,13 @@ async def run_demo(
     with known_errors_alone():
         async with Simulation.from_paths(paths) as simulation, _client(host, port) as api:
             told = (api, SimulatedPlant(simulation), view.say, 0.0 if once else PACE)
-            if pods:
+            if edge == "hub":
+                async with hub_site_running(paths, state_dir, host, port) as site:
+                    story: Story = HubStory(*told, hub=site.hub, site=site)
+                    await _show(view, story, once=once)
+            elif edge == "pods":
                 async with pods_running(paths, state_dir, host, port) as processes:
-                    story: Story = PodsStory(*told, processes=processes)
+                    story = PodsStory(*told, processes=processes)
                     await _show(view, story, once=once)
             else:
                 options = EdgeOptions(paths, state_dir, host, port, None, None)

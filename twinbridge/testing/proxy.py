@@ -48,7 +48,7 @@ class _Connection:
         """Reset both sides at once."""
         for writer in filter(None, (self.client, self.server)):
             peer = writer.get_extra_info("socket")
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # uvloop says the latter of a closed socket
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
 

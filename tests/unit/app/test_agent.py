@@ -335,7 +335,9 @@ def test_only_properties_that_say_so_are_written_again_when_the_device_is_back()
     asyncio.run(story())
 
 
-def test_a_desired_value_of_the_resource_is_taken_up_once_and_again_when_it_is_handed_back() -> None:
+def test_a_desired_value_of_the_resource_is_taken_up_once_and_again_when_it_is_handed_back() -> (
+    None
+):
     async def story() -> None:
         disk = FakeDisk()
         first = device(desired=(DesiredSpec("speed", 100),))
