@@ -75,6 +75,7 @@ async def run_hub(command: HubCommand, stop: asyncio.Event | None = None) -> Non
     from twinbridge.api.crds import crds
     from twinbridge.cli.drivers import installed_drivers
     from twinbridge.cli.process import known_errors_alone, log, settle_memory, stop_on_signals
+    from twinbridge.hub.fleet import PREFIX, Fleet
     from twinbridge.hub.hub import HubOptions, open_hub
     from twinbridge.hub.serve import Listen, Tls, serve
 
@@ -83,7 +84,10 @@ async def run_hub(command: HubCommand, stop: asyncio.Event | None = None) -> Non
     options = HubOptions(command.state_dir, definitions, command.token_file, command.keep_events)
     listen = Listen(command.host, command.port, Tls(*command.tls) if command.tls else None)
     with known_errors_alone():
-        async with open_hub(options) as hub, serve(hub, hub.api(), listen) as url:
+        async with (
+            open_hub(options) as hub,
+            serve(hub, hub.api({PREFIX: Fleet(hub).app}), listen) as url,
+        ):
             settle_memory()
             access = "tokens" if command.token_file else "everybody on this machine, for all"
             log.info("ready", hub=url, access=access)
