@@ -13,6 +13,7 @@ from aiohttp import web
 from hub_stage import API_VERSION, PLURALS
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Callable
 
 KINDS = {plural: kind for kind, plural in PLURALS.items()}
@@ -155,14 +156,15 @@ class ScriptedHub:
         return answer
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[ScriptedHub]:
+    async def serving(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[ScriptedHub]:
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._answer)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        scheme = "https" if tls else "http"
+        self.url = f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield self
         finally:
