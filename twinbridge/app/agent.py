@@ -88,6 +88,7 @@ class Agent:
             store, self.clock, self.alarms, self.events, self._dispatch.send, epoch
         )
         self._history = HistoryRecorder(store, self.clock)
+        self._made_anew: set[str] = set()
         self.unheard = 0
         """How old, in ns, may be what definitions newly desire: see `HubDefinitions.unheard`."""
 
@@ -132,8 +133,9 @@ class Agent:
             if name not in old or old[name].digest != spec.digest or not spec.digest:
                 changed.append(name)
                 await self.desired.resume(spec, self.unheard)
-            elif old[name].desired != spec.desired:
+            elif name in self._made_anew or old[name].desired != spec.desired:
                 await self.desired.take_wishes(spec, self.unheard)
+        self._made_anew.clear()
         if gone or changed:
             self.events.append(DefinitionsChanged(tuple(changed), tuple(gone)))
 
@@ -151,10 +153,14 @@ class Agent:
     async def _forget(self, device: str) -> None:
         self._twins.pop(device, None)
         self._dispatch.forget(device)
-        await self.forget_desired(device)
+        await self._forget_desired(device)
 
-    async def forget_desired(self, device: str) -> None:
-        """Also when a device of the same name comes in its place."""
+    async def make_anew(self, device: str) -> None:
+        """Another one of the same name comes in its place, with the next definitions."""
+        self._made_anew.add(device)
+        await self._forget_desired(device)
+
+    async def _forget_desired(self, device: str) -> None:
         try:
             await self.desired.forget(device)
         except StoreUnavailable as error:

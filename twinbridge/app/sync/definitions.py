@@ -111,7 +111,7 @@ class Definitions:
         wishes = {ref for ref in changed if self._only_wishes(ref)}
         for ref in sorted(changed - wishes):
             if ref.kind == "Device" and _uid(old.get(ref)) not in ("", _uid(new.get(ref))):
-                await self._agent.forget_desired(ref.name)
+                await self._agent.make_anew(ref.name)
         for ref in sorted(wishes):
             await self._take_wishes(ref, found.unheard)
         if wishes != changed:
