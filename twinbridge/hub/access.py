@@ -37,13 +37,18 @@ def visible(who: Identity, kind: Kind) -> Callable[[Json], bool] | None:
         return None
     if kind.kind in _OF_A_NODE:
         return lambda item: item.get("spec", {}).get("nodeName") == who.node
-    return lambda item: item["metadata"]["name"] == who.node
+    return lambda item: item["metadata"]["name"] == _own_name(who, kind)
+
+
+def _own_name(who: Identity, kind: Kind) -> str:
+    """Leases are everybody's kind: an edge's says in its name whose it is."""
+    return f"twinbridge-{who.node}" if kind.kind == "Lease" else who.node
 
 
 def may_name(who: Identity, kind: Kind, name: str) -> bool:
     """Whether the caller may write an object of that name, be it there or not."""
     own = who.role is Role.EDGE and kind.kind in ("Lease", "EdgeNode")
-    return not own or name == who.node
+    return not own or name == _own_name(who, kind)
 
 
 def denied(who: Identity, verb: str, kind: Kind, namespace: str, name: str, sub: str) -> Refused:

@@ -70,7 +70,8 @@ class FleetEvents(Response):
             if lost:
                 told = orjson.dumps({"reason": "what came after Last-Event-ID is gone; read again"})
                 yield b"event: reset\ndata: " + told + b"\n\n"
-            yield f"retry: 2000\nid: {self._store.version}\n\n".encode()
+            first = self._store.version if lost or self._after is None else self._after
+            yield f"retry: 2000\nid: {first}\n\n".encode()
             while not watcher.closed:
                 taken = await watcher.take(HEARTBEAT)
                 yield b"".join(map(self._part, taken)) or b": \n\n"
