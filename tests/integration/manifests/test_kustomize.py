@@ -184,6 +184,30 @@ def test_every_mount_has_its_volume_and_state_outlives_the_pod() -> None:
                 assert "state" in lasting or container["image"].startswith("eclipse-mosquitto")
 
 
+def named(tree: object, kind: str) -> Iterator[str]:
+    """The names by which a pod asks for config maps (`configMap`) or secrets (`secret`)."""
+    if isinstance(tree, list):
+        for item in tree:
+            yield from named(item, kind)
+    if isinstance(tree, dict):
+        for key, inner in tree.items():
+            if key in (kind, f"{kind}KeyRef"):
+                yield inner.get("name") or inner["secretName"]
+            else:
+                yield from named(inner, kind)
+
+
+def test_every_config_map_is_there_and_every_secret_is_told_how_to_make() -> None:
+    page = (ROOT / "docs" / "how-to" / "run-in-kubernetes.md").read_text("utf-8")
+
+    for overlay in OVERLAYS:
+        maps = {found["metadata"]["name"] for found in of(overlay, "ConfigMap")}
+        for name, pod in pods(overlay):
+            assert set(named(pod, "configMap")) <= maps, name
+            for secret in named(pod, "secret"):
+                assert f"secret generic {secret} " in page or f"`{secret}`" in page, secret
+
+
 def test_selectors_find_their_pods_and_nobody_elses() -> None:
     for overlay in OVERLAYS:
         labels = {
