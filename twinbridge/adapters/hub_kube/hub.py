@@ -20,6 +20,7 @@ from twinbridge.adapters.hub_kube.failures import Conflicting, NotFound
 from twinbridge.adapters.hub_kube.followed import API, METADATA, Followed
 from twinbridge.adapters.hub_kube.limits import Limits
 from twinbridge.adapters.hub_kube.metrics import CONNECTED
+from twinbridge.api.base import API_VERSION
 from twinbridge.core.model import SECOND
 from twinbridge.errors import HubRefused, HubUnavailable, UnknownName
 from twinbridge.ports import Hub, HubDefinitions, HubEvent, Ref
@@ -116,26 +117,40 @@ class KubeHub(Hub):
 
     @override
     async def apply_status(self, ref: Ref, uid: str, status: Mapping[str, object]) -> None:
+        known = self._kinds[ref.kind].objects.get(ref.name)
+        if uid and known is not None and known["metadata"].get("uid") != uid:
+            raise UnknownName(f"{ref.kind}/{ref.name} with uid {uid} is gone; another has its name")
+        body = self._body(ref, uid, status)
+        try:
+            found = await self._apply(ref, body, force=False)
+        except Conflicting as error:
+            found = await self._resolve(ref, body, error)
+        except NotFound as error:
+            raise UnknownName(str(error)) from None
+        there = found.get("metadata", {}).get("uid", uid)
+        if uid and there != uid:
+            # An API server takes a custom resource's metadata from what is stored: the uid that
+            # we gave did not keep this from the namesake.
+            await self._apply(ref, self._body(ref, there, {}), force=False)
+            raise UnknownName(f"{ref.kind}/{ref.name} with uid {uid} is gone; {there} has its name")
+
+    def _body(self, ref: Ref, uid: str, status: Mapping[str, object]) -> dict[str, Any]:
         metadata = {"name": ref.name, "namespace": self._namespace} | ({"uid": uid} if uid else {})
-        body = {
-            "apiVersion": "devices.twinbridge.io/v1alpha1",
+        return {
+            "apiVersion": API_VERSION,
             "kind": ref.kind,
             "metadata": metadata,
             "status": status,
         }
-        try:
-            await self._apply(ref, body, force=False)
-        except Conflicting as error:
-            await self._resolve(ref, body, error)
-        except NotFound as error:
-            raise UnknownName(str(error)) from None
 
-    async def _apply(self, ref: Ref, body: Mapping[str, object], *, force: bool) -> None:
+    async def _apply(self, ref: Ref, body: Mapping[str, object], *, force: bool) -> dict[str, Any]:
         path = f"{API}/namespaces/{self._namespace}/{PLURALS[ref.kind]}/{ref.name}/status"
         query = {"fieldManager": self._manager, "force": str(force).lower()}
-        await self._client.ask("PATCH", path, query, body, content=APPLY)
+        return await self._client.ask("PATCH", path, query, body, content=APPLY, accept=METADATA)
 
-    async def _resolve(self, ref: Ref, body: Mapping[str, object], error: Conflicting) -> None:
+    async def _resolve(
+        self, ref: Ref, body: Mapping[str, object], error: Conflicting
+    ) -> dict[str, Any]:
         """What an edge wrote under another name is ours to take over; nobody else's is."""
         owned = _owned(error.status)
         if not owned:
@@ -147,7 +162,7 @@ class KubeHub(Hub):
                 f"{ref.kind}/{ref.name}: parts of its status belong to others: {whose}; who wrote"
                 " them must let go of them"
             ) from None
-        await self._apply(ref, body, force=True)
+        return await self._apply(ref, body, force=True)
 
     async def _look_who_it_is(
         self, ref: Ref, body: Mapping[str, Any], error: Conflicting
@@ -168,7 +183,7 @@ class KubeHub(Hub):
         ref = event.regarding
         known = self._kinds[ref.kind].objects.get(ref.name) if ref.kind in self._kinds else None
         regarding = {
-            "apiVersion": "devices.twinbridge.io/v1alpha1",
+            "apiVersion": API_VERSION,
             "kind": ref.kind,
             "name": ref.name,
             "namespace": self._namespace,
