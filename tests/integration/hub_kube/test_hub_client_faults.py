@@ -454,6 +454,23 @@ def test_a_conflict_without_a_cause_is_looked_into() -> None:
     play(scene)
 
 
+def test_a_status_that_reached_a_namesake_is_taken_back() -> None:
+    async def scene(there: ScriptedHub) -> None:
+        there.fault = lambda asked: (
+            web.json_response({"metadata": {"name": "pump-2", "uid": "new"}})
+            if asked.verb == "PATCH"
+            else None
+        )
+        async with followed(there) as (hub, _):
+            with pytest.raises(UnknownName, match="new has its name"):
+                await hub.apply_status(Ref("Device", "pump-2"), "old", condition("One"))
+        first, second = (one.body for one in there.asked if one.verb == "PATCH")
+        assert (first["metadata"]["uid"], first["status"]) == ("old", condition("One"))
+        assert (second["metadata"]["uid"], second["status"]) == ("new", {})
+
+    play(scene)
+
+
 def test_a_device_of_nonsense_comes_as_it_is_and_disturbs_nobody() -> None:
     async def scene(there: ScriptedHub) -> None:
         there.put(node())
