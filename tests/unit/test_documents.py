@@ -12,7 +12,8 @@ import twinbridge.adapters.bus_mqtt.lease
 import twinbridge.adapters.bus_mqtt.metrics
 import twinbridge.adapters.scada_kubeedge.metrics
 import twinbridge.adapters.scada_mqtt.metrics
-import twinbridge.adapters.scada_sparkplug.metrics  # noqa: F401 - its counters
+import twinbridge.adapters.scada_sparkplug.metrics
+import twinbridge.hub.api  # noqa: F401 - its counters
 import twinbridge_mqtt.metrics  # noqa: F401 - its counters
 import twinbridge_opcua.subscription  # noqa: F401 - its counters
 from twinbridge.app.metrics import REGISTRY

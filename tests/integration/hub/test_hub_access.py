@@ -102,7 +102,9 @@ def test_an_edge_renews_its_own_lease_alone(callers: Callers) -> None:
         return {**head, "metadata": {"name": name}, "spec": {"holderIdentity": "a"}}
 
     callers.edge.do("POST", LEASES, lease("twinbridge-edge-1"))
-    callers.edge.do("PATCH", f"{LEASES}/twinbridge-edge-1", {"spec": {"holderIdentity": "b"}}, type=MERGE)
+    callers.edge.do(
+        "PATCH", f"{LEASES}/twinbridge-edge-1", {"spec": {"holderIdentity": "b"}}, type=MERGE
+    )
     callers.edge.refused(403, "POST", LEASES, lease("twinbridge-edge-2"))
     callers.edge.refused(403, "GET", LEASES)
     callers.edge.refused(404, "GET", f"{OURS}/edgenodes/edge-1")
