@@ -148,7 +148,7 @@ class HubContract:
                 await heard.until(lambda now: PUMP in now)
                 for turn in range(50):
                     await stage.put(device("pump-1", run=bool(turn % 2)))
-                await heard.until(lambda now: now[PUMP]["metadata"]["generation"] >= 50)
+                await heard.until(lambda now: now[PUMP]["metadata"]["generation"] >= 51)
                 assert heard.now[PUMP]["spec"]["desired"] == [{"name": "run", "value": True}]
                 generations = [
                     told.documents[PUMP]["metadata"]["generation"]  # type: ignore[index] - a resource
