@@ -122,7 +122,7 @@ async def _connected(api: httpx.AsyncClient, devices: int) -> bool:
         for item in found
         for one in item.get("status", {}).get("conditions", ())
     )
-    return connected == devices
+    return bool(connected == devices)
 
 
 async def _desired(
