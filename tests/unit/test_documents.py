@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 
 import twinbridge.adapters.bus_mqtt.lease
 import twinbridge.adapters.bus_mqtt.metrics
+import twinbridge.adapters.hub_kube.metrics
 import twinbridge.adapters.scada_kubeedge.metrics
 import twinbridge.adapters.scada_mqtt.metrics
 import twinbridge.adapters.scada_sparkplug.metrics
