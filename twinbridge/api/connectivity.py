@@ -63,6 +63,9 @@ OnReconnect: TypeAlias = Annotated[
 ]
 
 
+_LATER = " In effect once there are sinks of telemetry, which is not yet."
+
+
 class Online(Model):
     """While there is a connection."""
 
@@ -72,7 +75,9 @@ class Online(Model):
         ge=SECOND,
         description="A Device's status goes up at most so often; conditions and trips at once.",
     )
-    send_telemetry: bool = Field(default=True, description="Whether samples go to the sinks.")
+    send_telemetry: bool = Field(
+        default=True, description="Whether samples go to the sinks." + _LATER
+    )
     fetch_updates: bool = Field(
         default=True, description="Whether definitions and desired values are taken from the hub."
     )
@@ -88,15 +93,19 @@ class Online(Model):
 class Offline(Model):
     """While there is none."""
 
-    buffer_data: bool = Field(default=True, description="Whether samples wait on disk.")
+    buffer_data: bool = Field(default=True, description="Whether samples wait on disk." + _LATER)
     buffer_max_size: Size = Field(
         default="1GB",
         validate_default=True,
         ge=1_000_000,
-        description="Bytes that wait at most; the oldest samples go first, alarms and audit never.",
+        description="Bytes that wait at most; the oldest samples go first, alarms and audit never."
+        + _LATER,
     )
     buffer_max_age: Duration = Field(
-        default="168h", validate_default=True, gt=0, description="Samples wait for so long at most."
+        default="168h",
+        validate_default=True,
+        gt=0,
+        description="Samples wait for so long at most." + _LATER,
     )
     local_processing_only: bool = Field(
         default=True, description="Rules, trips and local desired values go on; always so."
@@ -117,13 +126,13 @@ class Connectivity(Model):
         default=["save_state", "buffer_queue", "local_mode"],
         max_length=3,
         description="What happens then. saveState and localMode always do; without bufferQueue"
-        " samples of the outage are not kept.",
+        " samples of the outage are not kept." + _LATER,
     )
     on_reconnect: list[OnReconnect] = Field(
         default=["sync_buffered_data", "fetch_missed_updates", "resume_cloud_sync"],
         max_length=3,
         description="What happens then, in the order definitions, alarms, status, buffered data"
-        " whatever the order here. Without syncBufferedData what was buffered is let go.",
+        " whatever the order here. Without syncBufferedData what was buffered is let go." + _LATER,
     )
 
     @property

@@ -225,7 +225,8 @@ class AgentPod:
             for driver in self._drivers()
         }
         bus = "ok" if self._side.connected.is_set() else "not connected"
-        return ready, view | {"bus": bus, "drivers": drivers}
+        heard, hub = self._hub.verdict() if self._hub else (True, {})
+        return ready and heard, view | hub | {"bus": bus, "drivers": drivers}
 
 
 def _but_wishes(content: object) -> object:

@@ -214,7 +214,9 @@ class Edge:
         """Whether it serves, keeps what must be kept, and has tried every link."""
         serves, view = self.service.health()
         tried, links = links_verdict(self._machines)
-        return serves and tried, view | links | {"ready": serves and tried}
+        heard, hub = self.hub.verdict() if self.hub else (True, {})
+        ready = serves and tried and heard
+        return ready, view | links | hub | {"ready": ready}
 
     async def _tell_agent(self, plant: Plant) -> None:
         problems = {p.subject: str(p) for p in plant.problems if not p.warning}

@@ -52,12 +52,18 @@ class HubLink:
         self._sync: HubSync | None = None
         self._definitions = Definitions(
             store, agent, Compiler(self._accept, _wishes), self._taken_up, self._taken,
-            self._gates.claimed,
+            self._gates.claimed, lambda: self._connectivity.fetches,
         )  # fmt: skip
 
     @property
     def connected(self) -> bool:
         return self._hub is not None and self._hub.connected
+
+    def verdict(self) -> tuple[bool, Json]:
+        """For readiness: alone is an error only where the node says `mode: online`."""
+        away = self._connectivity.mode == "offline"
+        view: Json = {"hub": "not asked" if away else "ok" if self.connected else "not connected"}
+        return self.connected or self._connectivity.mode != "online", view
 
     async def begin(self, local: Plant) -> Plant:
         """What was in force before, and what local files say beside it."""

@@ -40,7 +40,7 @@ class Definitions:
     """The hub's resources of this node: as they are there, and as they are in force here.
 
     `on_taken` gets the names of resources whose status may differ now. Nothing is taken while the
-    gate is shut.
+    gate is shut; while `fetches` says no, only of the EdgeNode, which may say otherwise.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Definitions:
         take_up: Callable[[Plant], Awaitable[None]],
         on_taken: Callable[[Iterable[Ref]], None],
         gate: asyncio.Event,
+        fetches: Callable[[], bool] = lambda: True,
     ) -> None:
         self._store = store
         self._agent = agent
@@ -58,6 +59,7 @@ class Definitions:
         self._take_up = take_up
         self._on_taken = on_taken
         self._gate = gate
+        self._fetches = fetches
         self._documents: dict[Ref, Resource] = {}
         self._sound: dict[Ref, Resource] = {}
         self.problems: Mapping[Ref, str] = {}
@@ -93,12 +95,20 @@ class Definitions:
 
     async def follow(self, hub: Hub) -> None:
         """Take up what the hub defines, and each change of it. Never returns."""
-        async for found in hub.definitions():
+        async for told in hub.definitions():
             await self._gate.wait()
             # How long ago it was that a former life of this process heard the hub, nobody knows.
             first = not self.up_to_date.is_set()
-            await self.take(found._replace(unheard=FOREVER) if first else found)
+            found = told._replace(unheard=FOREVER) if first else told
+            await self.take(found if self._fetches() else self._of_the_node(found))
+            if self._fetches():  # perhaps only since the EdgeNode was taken
+                await self.take(found)
             self.up_to_date.set()
+
+    def _of_the_node(self, found: HubDefinitions) -> HubDefinitions:
+        others = {ref: one for ref, one in self._documents.items() if ref.kind != "EdgeNode"}
+        node = {ref: one for ref, one in found.documents.items() if ref.kind == "EdgeNode"}
+        return found._replace(documents={**others, **node})
 
     async def take(self, found: HubDefinitions) -> None:
         """On disk first: what was taken up once is not forgotten by a restart."""
