@@ -1,0 +1,7 @@
+"""The durable queue of what the hub side has yet to get, in one SQLite file."""
+
+from __future__ import annotations
+
+from twinbridge.adapters.outbox_sqlite.outbox import SqliteOutbox, open_outbox
+
+__all__ = ["SqliteOutbox", "open_outbox"]

@@ -1,0 +1,259 @@
+"""The outbox: samples wait in memory for the next flush, records are written at once."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+from typing_extensions import override
+
+from twinbridge.adapters.outbox_sqlite import tables
+from twinbridge.adapters.outbox_sqlite.blocks import Block, Waiting, record_block, sample_blocks
+from twinbridge.adapters.outbox_sqlite.metrics import DROPPED
+from twinbridge.adapters.outbox_sqlite.tables import Bounds, Level
+from twinbridge.adapters.sqlite_file import SqliteFile
+from twinbridge.adapters.sqlite_thread import SqliteThread
+from twinbridge.core.model import SECOND, Sample
+from twinbridge.errors import StoreUnavailable
+from twinbridge.ports import Outbox, OutboxBatch
+
+LIMIT_BYTES: Final = 1_000_000_000
+MAX_AGE: Final = 7 * 24 * 3600 * SECOND
+
+FLUSH_SECONDS: Final = 0.9
+WAITING_LIMIT: Final = 200_000
+"""Samples kept in memory while the disk does not take them; about 30 MB."""
+DROP_SHARE: Final = 16
+LIVE: Final = 5 * SECOND
+"""What is older was kept for longer than flushing and sending take."""
+
+_log = structlog.get_logger(__name__)
+
+
+class SqliteOutbox(Outbox):
+    """Made by `open_outbox`."""
+
+    def __init__(self, thread: SqliteThread, bounds: Bounds, sinks: Sequence[str]) -> None:
+        self._thread = thread
+        self._bounds = bounds
+        self._sinks = sinks
+        self._waiting: list[Waiting] = []
+        self._count = 0
+        self._lost: tuple[int, int, int | None] | None = None
+        self._flushing: asyncio.Future[Level] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._level = Level(0, 0, 0)
+        self._lives: dict[str, str] = {}
+        self._news = asyncio.Event()
+
+    @override
+    def put_samples(self, device: str, samples: Sequence[tuple[str, Sample]]) -> None:
+        """Keeps the sequence as it is: the caller must not change it afterwards."""
+        if not samples:
+            return
+        self._waiting.append(Waiting(device, samples, time.time_ns(), time.monotonic_ns()))
+        self._count += len(samples)
+        if self._count > WAITING_LIMIT:
+            self._drop_oldest()
+
+    @override
+    async def put(self, kind: str, device: str, body: Mapping[str, object], at: int) -> int:
+        block = record_block(kind, device, body, at, time.monotonic_ns())
+
+        def work(db: sqlite3.Connection) -> tuple[int, Level]:
+            return tables.append(db, [block]), tables.level(db)
+
+        seq, level = await self._thread.write(work)
+        self._changed(level)
+        return seq
+
+    @property
+    @override
+    def depth(self) -> int:
+        return self._level.depth + self._count
+
+    @property
+    @override
+    def oldest(self) -> int:
+        return self._level.oldest or (self._waiting[0].at if self._waiting else 0)
+
+    @property
+    @override
+    def size(self) -> int:
+        return self._level.size
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk does not take it, or ''."""
+        return self._thread.trouble
+
+    async def read(self, sink: str, limit: int) -> OutboxBatch | None:
+        """What `sink` has yet to get, about `limit` samples and records; None for nothing.
+
+        A record of n samples has their numbers, from `seq` to `seq + n - 1`. Raises
+        StoreUnavailable.
+        """
+        outbox, records = await self._thread.read(lambda db: tables.read(db, sink, limit))
+        self._lives[sink] = outbox
+        if not records:
+            return None
+        return OutboxBatch(outbox, records, live=time.time_ns() - records[0].at < LIVE)
+
+    async def ack(self, sink: str, seq: int) -> None:
+        """`sink` has what it last read, up to `seq`; this is on disk. Raises StoreUnavailable."""
+        outbox, sinks = self._lives[sink], self._sinks
+
+        def work(db: sqlite3.Connection) -> Level:
+            tables.acknowledge(db, outbox, sink, seq, sinks)
+            return tables.level(db)
+
+        self._level = await self._thread.write(work)
+
+    async def changed(self) -> None:
+        """Wait for the next record to be on disk."""
+        await self._news.wait()
+
+    async def begin(self, damage: str) -> None:
+        """Start flushing; tell of what was lost with a damaged file."""
+        if damage:
+            self._lost = (0, time.time_ns(), None)
+        with suppress(StoreUnavailable):  # `trouble` has it; each flush tries again
+            await self._thread.write(lambda db: tables.keep_cursors(db, self._sinks))
+        self._tick()
+
+    async def settle(self) -> None:
+        """Wait for two flushes: the one under way, and the one for what came since."""
+        for _ in range(2):
+            flushing = self._flush()
+            await asyncio.wait([flushing])
+
+    async def finish(self) -> None:
+        """Put on disk what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.settle()
+
+    def _tick(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._tick)
+        self._flush()
+
+    def _flush(self) -> asyncio.Future[Level]:
+        """Hand what waits to the disk; one flush at a time. The bounds are kept by it too."""
+        if self._flushing is None:
+            waiting, self._waiting = self._waiting, []
+            lost, self._lost = self._lost, None
+            self._flushing = self._thread.submit(lambda db: self._write(db, waiting, lost))
+            self._flushing.add_done_callback(lambda done: self._flushed(done, waiting, lost))
+        return self._flushing
+
+    def _write(
+        self,
+        db: sqlite3.Connection,
+        waiting: Sequence[Waiting],
+        lost: tuple[int, int, int | None] | None,
+    ) -> Level:
+        """Runs in the writer's thread."""
+        now, monotonic = time.time_ns(), time.monotonic_ns()
+        DROPPED.inc(tables.trim(db, self._bounds, now, monotonic))
+        blocks: list[Block] = [tables.gap(*lost, now, monotonic)] if lost else []
+        blocks += sample_blocks(waiting)
+        if blocks:
+            tables.append(db, blocks)
+        return tables.level(db)
+
+    def _flushed(
+        self,
+        done: asyncio.Future[Level],
+        waiting: list[Waiting],
+        lost: tuple[int, int, int | None] | None,
+    ) -> None:
+        self._flushing = None
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, StoreUnavailable):
+            self._waiting = waiting + self._waiting
+            self._lost = _merged(lost, self._lost)
+            return
+        count = sum(len(each.samples) for each in waiting)
+        self._count -= count
+        if error is not None:
+            DROPPED.inc(count)
+            _log.error("samples not kept for the hub", samples=count, exc_info=error)
+        elif not done.cancelled():
+            level, before = done.result(), self._level
+            if waiting or lost or level != before:
+                self._changed(level)
+
+    def _changed(self, level: Level) -> None:
+        self._level = level
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _drop_oldest(self) -> None:
+        """Make room for a while, so that this is rare; a flush under way is left alone."""
+        drop = dropped = 0
+        while drop < len(self._waiting) - 1 and dropped < WAITING_LIMIT // DROP_SHARE:
+            dropped += len(self._waiting[drop].samples)
+            drop += 1
+        if not drop:
+            return
+        span = (self._waiting[0].at, self._waiting[drop - 1].at, dropped)
+        self._lost = _merged(self._lost, span)
+        del self._waiting[:drop]
+        self._count -= dropped
+        DROPPED.inc(dropped)
+
+
+@asynccontextmanager
+async def open_outbox(
+    directory: Path,
+    *,
+    limit_bytes: int = LIMIT_BYTES,
+    max_age: int = MAX_AGE,
+    sinks: Sequence[str],
+) -> AsyncIterator[SqliteOutbox]:
+    """Open, or begin, the outbox in `directory`, which one process has at a time.
+
+    `max_age` in ns. `sinks`: at least one; what was kept for others is not kept any longer. A
+    new one gets all that is there. A damaged file is set aside. A disk that takes no writes is
+    no reason to fail: `trouble` says why. Raises StoreUnavailable if a newer TwinBridge made it.
+    """
+    if not sinks:
+        raise ValueError("an outbox without a sink would keep nothing; give at least one")
+    file = SqliteFile(directory / "outbox.db", tables.MIGRATIONS)
+    damage = await asyncio.to_thread(_set_aside_if_damaged, file)
+    thread = SqliteThread(file, heal=True)
+    outbox = SqliteOutbox(thread, Bounds(directory, limit_bytes, max_age), tuple(sinks))
+    try:
+        await outbox.begin(damage)
+        yield outbox
+    finally:
+        await outbox.finish()
+        await thread.close()
+
+
+def _set_aside_if_damaged(file: SqliteFile) -> str:
+    """What was wrong, or ''. A file that cannot be had now may be sound: it stays."""
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        damage = file.damage(thorough=False)
+    except sqlite3.Error as error:
+        _log.error("outbox cannot be checked", file=str(file.path), why=str(error))
+        return ""
+    if damage:
+        file.set_aside(damage)
+    return damage
+
+
+def _merged(
+    one: tuple[int, int, int | None] | None, other: tuple[int, int, int | None] | None
+) -> tuple[int, int, int | None] | None:
+    if one is None or other is None:
+        return one or other
+    known = one[2] is not None and other[2] is not None
+    return one[0], other[1], (one[2] or 0) + (other[2] or 0) if known else None
