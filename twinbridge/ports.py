@@ -412,6 +412,8 @@ class HubDefinitions(NamedTuple):
     unheard: int = 0
     """For how long the hub was not heard before these came, ns: a change in them may be as old.
     0 for what came at once, over a watch that lives."""
+    missing: frozenset[str] = frozenset()
+    """Kinds that the hub does not know at all: that says nothing of what was known of them."""
 
 
 class HubEvent(NamedTuple):

@@ -101,7 +101,8 @@ class KubeHub(Hub):
             unheard, self._unheard = self._unheard, 0
             if changed or known is None:
                 known = found
-                yield HubDefinitions(found, frozenset(changed), unheard)
+                missing = frozenset(kind for kind, one in self._kinds.items() if one.missing)
+                yield HubDefinitions(found, frozenset(changed), unheard, missing)
 
     def _documents(self) -> dict[Ref, Mapping[str, object]]:
         """Of the models only those that are used."""

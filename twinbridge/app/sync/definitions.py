@@ -112,7 +112,9 @@ class Definitions:
 
     async def take(self, found: HubDefinitions) -> None:
         """On disk first: what was taken up once is not forgotten by a restart."""
-        new, old = dict(found.documents), self._documents
+        old = self._documents
+        kept = {ref: one for ref, one in old.items() if ref.kind in found.missing}
+        new = {**kept, **found.documents}
         changed = {ref for ref in new.keys() | old.keys() if new.get(ref) != old.get(ref)}
         if not changed:
             return
