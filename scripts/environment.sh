@@ -84,10 +84,24 @@ prepare_foreign_servers() {
     has_mosquitto || missing+=(mosquitto)
     command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
     [ ${#missing[@]} -eq 0 ] || install_debian "${missing[@]}" || true
+    prepare_engine victoria-metrics
+    prepare_engine prometheus
 
     for manifest in "$root"/tests/integration/*/package.json; do
         prepare_npm_packages "${manifest%/*}"
     done
+}
+
+# An engine that takes telemetry: the program alone. Debian would also run it as a service.
+prepare_engine() {
+    ! command -v "$1" >/dev/null || return 0
+    install_debian "$1" || return 0
+    [ -d /run/systemd/system ] || return 0
+    if [ "$(id -u)" -eq 0 ]; then
+        systemctl disable --quiet --now "$1" >&2 || true
+    else
+        sudo -n systemctl disable --quiet --now "$1" >&2 || true
+    fi
 }
 
 # Those of one folder, made anew when its package.json has changed.
