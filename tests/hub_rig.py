@@ -327,8 +327,8 @@ def site(folder: Path, *, started: bool = True) -> Iterator[Site]:
     banks = {unit: _bank() for unit in (1, 2)}
     hub = HubProcess(folder / "hub")
     with machines(banks) as server:
-        hub.start()
         try:
+            hub.start()
             with Link(hub.port) as link:
                 edge = HubEdge(f"http://127.0.0.1:{link.proxy.port}", folder / "edge")
                 here = Site(hub, link, edge, banks, server.port)

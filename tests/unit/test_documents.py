@@ -11,9 +11,11 @@ from prometheus_client import REGISTRY as LIBRARY_REGISTRY
 import twinbridge.adapters.bus_mqtt.lease
 import twinbridge.adapters.bus_mqtt.metrics
 import twinbridge.adapters.hub_kube.metrics
+import twinbridge.adapters.outbox_sqlite.metrics
 import twinbridge.adapters.scada_kubeedge.metrics
 import twinbridge.adapters.scada_mqtt.metrics
 import twinbridge.adapters.scada_sparkplug.metrics
+import twinbridge.app.forwarding
 import twinbridge.hub.api  # noqa: F401 - its counters
 import twinbridge_mqtt.metrics  # noqa: F401 - its counters
 import twinbridge_opcua.subscription  # noqa: F401 - its counters

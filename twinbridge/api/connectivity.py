@@ -63,9 +63,6 @@ OnReconnect: TypeAlias = Annotated[
 ]
 
 
-_LATER = " In effect once there are sinks of telemetry, which is not yet."
-
-
 class Online(Model):
     """While there is a connection."""
 
@@ -75,9 +72,7 @@ class Online(Model):
         ge=SECOND,
         description="A Device's status goes up at most so often; conditions and trips at once.",
     )
-    send_telemetry: bool = Field(
-        default=True, description="Whether samples go to the sinks." + _LATER
-    )
+    send_telemetry: bool = Field(default=True, description="Whether samples go to the sinks.")
     fetch_updates: bool = Field(
         default=True, description="Whether definitions and desired values are taken from the hub."
     )
@@ -93,19 +88,18 @@ class Online(Model):
 class Offline(Model):
     """While there is none."""
 
-    buffer_data: bool = Field(default=True, description="Whether samples wait on disk." + _LATER)
+    buffer_data: bool = Field(default=True, description="Whether samples wait on disk.")
     buffer_max_size: Size = Field(
         default="1GB",
         validate_default=True,
         ge=1_000_000,
-        description="Bytes that wait at most; the oldest samples go first, alarms and audit never."
-        + _LATER,
+        description="Bytes that wait at most; the oldest samples go first, alarms and audit never.",
     )
     buffer_max_age: Duration = Field(
         default="168h",
         validate_default=True,
         gt=0,
-        description="Samples wait for so long at most." + _LATER,
+        description="Samples wait for so long at most.",
     )
     local_processing_only: bool = Field(
         default=True, description="Rules, trips and local desired values go on; always so."
@@ -126,13 +120,13 @@ class Connectivity(Model):
         default=["save_state", "buffer_queue", "local_mode"],
         max_length=3,
         description="What happens then. saveState and localMode always do; without bufferQueue"
-        " samples of the outage are not kept." + _LATER,
+        " samples of the outage are not kept.",
     )
     on_reconnect: list[OnReconnect] = Field(
         default=["sync_buffered_data", "fetch_missed_updates", "resume_cloud_sync"],
         max_length=3,
         description="What happens then, in the order definitions, alarms, status, buffered data"
-        " whatever the order here. Without syncBufferedData what was buffered is let go." + _LATER,
+        " whatever the order here. What was buffered is always sent.",
     )
 
     @property

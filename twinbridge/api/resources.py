@@ -11,6 +11,7 @@ from twinbridge.api.connectivity import Connectivity
 from twinbridge.api.device_resources import LIST_MAP, Device, DeviceModel
 from twinbridge.api.rule_resource import Rule
 from twinbridge.api.scada import Scada
+from twinbridge.api.telemetry import Telemetry
 
 
 class EdgeNodeSpec(Model):
@@ -23,6 +24,9 @@ class EdgeNodeSpec(Model):
     )
     connectivity: Connectivity = Field(
         default_factory=Connectivity, description="How it stands to its hub."
+    )
+    telemetry: Telemetry = Field(
+        default_factory=Telemetry, description="Where the history of its twins goes."
     )
 
 

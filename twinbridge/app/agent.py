@@ -7,7 +7,7 @@ to a machine itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -87,7 +87,9 @@ class Agent:
         self.desired = DesiredTwins(
             store, self.clock, self.alarms, self.events, self._dispatch.send, epoch
         )
-        self._history = HistoryRecorder(store, self.clock)
+        self.also_record: Callable[[str, Sequence[tuple[str, Sample]]], None] | None = None
+        """Gets what history records; never blocks and never raises."""
+        self._history = HistoryRecorder(self._record, self.clock)
         self._made_anew: set[str] = set()
         self.unheard = 0
         """How old, in ns, may be what definitions newly desire: see `HubDefinitions.unheard`."""
@@ -217,6 +219,11 @@ class Agent:
         self.store.record_reported(device, samples)
         self._history.take(device, samples)
         self.events.append(event)
+
+    def _record(self, device: str, samples: Sequence[tuple[str, Sample]]) -> None:
+        self.store.record_history(device, samples)
+        if self.also_record is not None:
+            self.also_record(device, samples)
 
     def _take_contact(self, event: Contact) -> None:
         twin = self._twins.setdefault(event.device, Twin())

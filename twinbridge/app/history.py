@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from twinbridge.app.clock import Clock
 from twinbridge.core.model import DeviceSpec, ReportPolicy, Sample, Value
-from twinbridge.ports import TwinStore
 
 TICK = 0.25
 """Seconds between looks for what has waited its shortest interval or is due its longest."""
 
 _EVERY_CHANGE = ReportPolicy()
+
+Record: TypeAlias = Callable[[str, Sequence[tuple[str, Sample]]], None]
+"""Takes samples of a device; never blocks and never raises."""
 
 
 @dataclass(slots=True, eq=False)
@@ -69,8 +72,8 @@ def _apart(new: Value | None, old: Value | None, deadband: float) -> bool:
 
 
 class HistoryRecorder:
-    def __init__(self, store: TwinStore, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, record: Record, clock: Clock) -> None:
+        self._record = record
         self._clock = clock
         self._watched: dict[str, dict[str, Recorded]] = {}
         """Only properties that have a policy; the others record every change."""
@@ -96,7 +99,7 @@ class HistoryRecorder:
                 if name not in watched or watched[name].take(sample, now)
             ]
         if samples:
-            self._store.record_history(device, samples)
+            self._record(device, samples)
 
     async def run(self) -> None:
         """Record what has waited, and what is repeated."""
@@ -109,7 +112,7 @@ class HistoryRecorder:
         for device, watched in self._watched.items():
             found = [(n, s) for n, r in watched.items() if (s := r.due(now, wall)) is not None]
             if found:
-                self._store.record_history(device, found)
+                self._record(device, found)
 
 
 def _kept(old: Recorded | None, policy: ReportPolicy) -> Recorded:

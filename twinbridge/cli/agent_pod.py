@@ -43,6 +43,7 @@ from twinbridge.cli.notify import service_managed
 from twinbridge.cli.options import HubOptions
 from twinbridge.cli.process import kept, known_errors_alone, settle_memory, stop_on_signals
 from twinbridge.cli.rest_api import Served, rest_running
+from twinbridge.cli.telemetry import TelemetryFeed, TelemetryOptions, telemetry_of
 from twinbridge.core.messages import SetMode
 from twinbridge.rest.probes import Health, Verdict
 
@@ -111,8 +112,9 @@ class AgentPod:
         self.agent = Agent(store, self._side, options.node, clock, epoch=identity)
         self._service = TwinService(self.agent)
         self._faces = Faces(AgentTwins(self.agent), options.state_dir)
+        self._telemetry = TelemetryFeed(self.agent, options.state_dir)
         self._hub = (
-            HubLink(options.hub, store, self.agent, self.take_up, self._drivers)
+            HubLink(options.hub, store, self.agent, self.take_up, self._drivers, self._telemetry)
             if options.hub
             else None
         )
@@ -134,6 +136,7 @@ class AgentPod:
             try:
                 async with (
                     self._faces.running(self._scada(plant)),
+                    self._telemetry.running(self._telemetry_of(plant)),
                     self._hub.running() if self._hub else nullcontext(),
                 ):
                     yield
@@ -151,6 +154,7 @@ class AgentPod:
         """New definitions, to the twins and to the drivers."""
         await self._take_up(plant)
         await self._faces.take_up(self._scada(plant))
+        await self._telemetry.take_up(self._telemetry_of(plant))
 
     async def _take_up(self, plant: Plant) -> None:
         problems = {p.subject: str(p) for p in plant.problems if not p.warning}
@@ -208,6 +212,10 @@ class AgentPod:
             }
             for name, owner in self._side.owners.items()
         ]
+
+    def _telemetry_of(self, plant: Plant) -> TelemetryOptions:
+        connectivity = self._hub.connectivity if self._hub else None
+        return telemetry_of(plant, self._options.node, connectivity)
 
     @property
     def served(self) -> Served:

@@ -42,6 +42,7 @@ from twinbridge.cli.notify import service_managed
 from twinbridge.cli.options import HubOptions
 from twinbridge.cli.process import kept, known_errors_alone, settle_memory, stop_on_signals
 from twinbridge.cli.rest_api import Served, rest_running
+from twinbridge.cli.telemetry import TelemetryFeed, TelemetryOptions, telemetry_of
 from twinbridge.ports import StoredState, TwinStore
 from twinbridge.rest.probes import Health, Verdict
 
@@ -91,6 +92,7 @@ async def run_edge(options: EdgeOptions, stop: asyncio.Event | None = None) -> N
                 rest_running(edge.served, options) as address,
                 edge.machines_running(),
                 edge.faces_running(),
+                edge.telemetry_running(),
                 edge.hub_running(),
             ):
                 log.info("ready", api=address)
@@ -117,8 +119,9 @@ class Edge:
         self.service = TwinService(self.agent)
         self.faces = Faces(AgentTwins(self.agent), options.state_dir)
         self.metrics = EdgeCollector(store, self._bus)
+        self.telemetry = TelemetryFeed(self.agent, options.state_dir)
         self.hub = (
-            HubLink(options.hub, store, self.agent, self.take_up, self._drivers)
+            HubLink(options.hub, store, self.agent, self.take_up, self._drivers, self.telemetry)
             if options.hub
             else None
         )
@@ -168,6 +171,9 @@ class Edge:
     def faces_running(self) -> AbstractAsyncContextManager[Faces]:
         return self.faces.running(self._scada())
 
+    def telemetry_running(self) -> AbstractAsyncContextManager[None]:
+        return self.telemetry.running(self._telemetry())
+
     def hub_running(self) -> AbstractAsyncContextManager[None]:
         return self.hub.running() if self.hub else nullcontext()
 
@@ -184,9 +190,15 @@ class Edge:
         if self._tell_machines is not None:
             await self._tell_machines(plant)
         await self.faces.take_up(self._scada())
+        await self.telemetry.take_up(self._telemetry())
 
     def _scada(self) -> Scada:
         return scada_of(self._plant, self.agent.node, self._options.mqtt)
+
+    def _telemetry(self) -> TelemetryOptions:
+        return telemetry_of(
+            self._plant, self.agent.node, self.hub.connectivity if self.hub else None
+        )
 
     def _drivers(self) -> list[Json]:
         counted = Counter(spec.protocol for spec in self.agent.devices.values())

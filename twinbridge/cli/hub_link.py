@@ -23,6 +23,7 @@ from twinbridge.app.sync.journal import JournalToHub
 from twinbridge.app.sync.sync import Gates, HubSync, SyncOptions
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.cli.options import HubOptions
+from twinbridge.cli.telemetry import TelemetryFeed
 from twinbridge.core.model import SECOND
 from twinbridge.ports import Hub, Ref
 
@@ -39,20 +40,22 @@ class HubLink:
         agent: Agent,
         take_up: Callable[[Plant], Awaitable[None]],
         drivers: Callable[[], list[Json]],
+        telemetry: TelemetryFeed,
     ) -> None:
         self._options = options
         self._store = store
         self._agent = agent
         self._take_up = take_up
         self._drivers = drivers
+        self._telemetry = telemetry
         self._local: tuple[Document, ...] = ()
         self._gates = Gates()
         self._hub: Hub | None = None
-        self._connectivity = Connectivity()
+        self.connectivity = Connectivity()
         self._sync: HubSync | None = None
         self._definitions = Definitions(
             store, agent, Compiler(self._accept, _wishes), self._taken_up, self._taken,
-            self._gates.claimed, lambda: self._connectivity.fetches,
+            self._gates.claimed, lambda: self.connectivity.fetches,
         )  # fmt: skip
 
     @property
@@ -61,15 +64,15 @@ class HubLink:
 
     def verdict(self) -> tuple[bool, Json]:
         """For readiness: alone is an error only where the node says `mode: online`."""
-        away = self._connectivity.mode == "offline"
+        away = self.connectivity.mode == "offline"
         view: Json = {"hub": "not asked" if away else "ok" if self.connected else "not connected"}
-        return self.connected or self._connectivity.mode != "online", view
+        return self.connected or self.connectivity.mode != "online", view
 
     async def begin(self, local: Plant) -> Plant:
         """What was in force before, and what local files say beside it."""
         self._local = local.documents
         plant = await self._definitions.restore()
-        self._connectivity = await asyncio.to_thread(self._said, plant)
+        self.connectivity = await asyncio.to_thread(self._said, plant)
         return plant
 
     async def take_up_local(self, local: Plant) -> None:
@@ -80,7 +83,7 @@ class HubLink:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Sync beside the body, unless the node is to stand alone."""
-        if self._connectivity.mode == "offline":
+        if self.connectivity.mode == "offline":
             log.warning("offline by its connectivity: the hub is not asked")
             yield
             return
@@ -99,7 +102,7 @@ class HubLink:
         from twinbridge.adapters.hub_kube import open_hub
 
         options, agent = self._options, self._agent
-        online = self._connectivity.online
+        online = self.connectivity.online
         self._sync = HubSync(
             agent,
             self._definitions,
@@ -108,6 +111,7 @@ class HubLink:
             await self._store.identity(),
             self._figures,
             SyncOptions(online.sync_interval / SECOND, online.writes_per_second),
+            self._telemetry,
         )
         async with open_hub(
             options.where,
@@ -134,10 +138,10 @@ class HubLink:
         )
 
     async def _taken_up(self, plant: Plant) -> None:
+        self.connectivity = await asyncio.to_thread(self._said, plant)
         await self._take_up(plant)
-        self._connectivity = await asyncio.to_thread(self._said, plant)
         if self._sync is not None:
-            online = self._connectivity.online
+            online = self.connectivity.online
             self._sync.writer.interval = online.sync_interval / SECOND
             self._sync.writer.per_second = online.writes_per_second
 
@@ -163,6 +167,7 @@ class HubLink:
                 "tripped": sum(bool(agent.alarms.trips_of(name)) for name in agent.devices),
             },
             "clockSynced": _clock_synced(),
+            **self._telemetry.figures(),
         }
 
 

@@ -132,10 +132,10 @@ class HubSync:
     async def _in_order(self, hub: Hub) -> None:
         while True:
             self._gates.shut()
-            if self._backlog is not None:
-                self._backlog.hold()
             await self._definitions.up_to_date.wait()
             await self._until(lambda: hub.connected and self._gates.claimed.is_set())
+            if self._backlog is not None:  # its engines may be there while the hub is not
+                self._backlog.hold()
             await asyncio.sleep(SETTLE)
             self._touch_all()
             self._gates.alarms.set()
