@@ -39,7 +39,7 @@ RUN set -- /wheels/twinbridge-*.whl \
 
 FROM build AS build-agent
 RUN set -- /wheels/twinbridge-*.whl \
-    && pip --python /opt/twinbridge/bin/python install --no-cache-dir -c /constraints.txt "$1[mqtt,scada,hub]"
+    && pip --python /opt/twinbridge/bin/python install --no-cache-dir -c /constraints.txt "$1[mqtt,scada,hub,telemetry]"
 
 FROM build AS build-all
 RUN set -- /wheels/twinbridge-*.whl \

@@ -83,7 +83,7 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_asks_for_the_extras_of_its_role(target: str) -> None:
     protocol = target.removeprefix("driver-")
-    wanted = {"agent": {"mqtt", "scada", "hub"}, "run": {"all"}, "simulator": {"all"}}
+    wanted = {"agent": {"mqtt", "scada", "hub", "telemetry"}, "run": {"all"}, "simulator": {"all"}}
     extras = re.search(r"\[([a-z,]+)\]", install_line(target))
     assert extras
     assert set(extras[1].split(",")) == wanted.get(target, {protocol, "mqtt"})
