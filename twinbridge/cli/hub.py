@@ -77,7 +77,14 @@ async def run_hub(command: HubCommand, stop: asyncio.Event | None = None) -> Non
     from twinbridge.cli.process import known_errors_alone, log, settle_memory, stop_on_signals
     from twinbridge.hub.fleet import PREFIX, Fleet
     from twinbridge.hub.hub import HubOptions, open_hub
+    from twinbridge.hub.rules_cel import INSTALLED
     from twinbridge.hub.serve import Listen, Tls, serve
+
+    if not INSTALLED:
+        raise InvalidInput(
+            "the hub checks resources by cel-python, which is not installed: pip install"
+            " 'twinbridge[hub]'"
+        )
 
     stop = stop or stop_on_signals()
     definitions = list(crds(installed_drivers()).values())

@@ -1,4 +1,7 @@
-"""Rules of schemas in the Common Expression Language, by cel-python where it is installed."""
+"""Rules of schemas in the Common Expression Language, by cel-python.
+
+Without it nothing is checked; `twinbridge hub` does not start then.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,12 @@ try:
     from celpy.evaluation import CELEvalError
 
     INSTALLED = True
-except ImportError:  # the edge refuses it all the same: it has the models themselves
+except ImportError:
     INSTALLED = False
+
+
+LONGEST = 200
+"""Characters of what the library says."""
 
 
 @lru_cache(maxsize=512)
@@ -28,5 +35,6 @@ def holds(rule: str, value: Any) -> str | None:  # noqa: ANN401 - any JSON
     try:
         fine = bool(_program(rule).evaluate({"self": json_to_cel(value)}))
     except CELEvalError as error:
-        return f" (evaluation failed: {error.args[0] if error.args else error})"
+        said = str(error.args[0] if error.args else error)  # kilobytes, of some
+        return f" (evaluation failed: {said[:LONGEST]})"
     return None if fine else ""

@@ -209,6 +209,9 @@ def _object(value: Json, schema: Schema, path: str) -> Iterator[Cause]:
     if len(value) < schema.get("minProperties", 0):
         told = f"{path} in body should have at least {schema['minProperties']} properties"
         yield _invalid(path, value, told)
+    if len(value) > schema.get("maxProperties", len(value)):
+        told = f"Too many: {len(value)}: must have at most {schema['maxProperties']} items"
+        yield Cause(path, "FieldValueTooMany", told)
     for name, inner in value.items():
         yield from _check(inner, child(schema, name), f"{path}.{name}")
 
