@@ -376,13 +376,14 @@ class DesiredTwins:
 
     async def forget(self, device: str) -> None:
         """The device is gone from the definitions, and with it what was desired of it."""
-        if self._entries.pop(device, None):
-            await self._store.forget_desired(device)
-        self._specs.pop(device, None)
-        for table in (self._deadlines, self._unsaved, self._overrides.ends):
-            for key in [k for k in table if k[0] == device]:
-                del table[key]
-        self._versions.pop(device, None)
+        async with self._locks[device]:
+            for table in (self._deadlines, self._unsaved, self._overrides.ends):
+                for key in [k for k in table if k[0] == device]:
+                    del table[key]
+            self._specs.pop(device, None)
+            self._versions.pop(device, None)
+            if self._entries.pop(device, None):
+                await self._store.forget_desired(device)
 
     # What became of it.
 

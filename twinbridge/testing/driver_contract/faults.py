@@ -186,7 +186,7 @@ class FaultStories(Stories):
             async with playing(stage) as scene:
                 await _cut(scene)
                 await _cut(scene)
-                tasks, sockets, objects = _census(stage)
+                tasks, sockets, objects = await _usual(stage)
                 for _ in range(CUTS):
                     await _cut(scene)
 
@@ -339,6 +339,15 @@ def _census(stage: DriverStage) -> tuple[int, int, int]:
         for o in gc.get_objects()
     )
     return sum(_tasks(stage).values()), open_sockets(), objects
+
+
+async def _usual(stage: DriverStage) -> tuple[int, int, int]:
+    """The most of each within half a second: a poll and a watchdog come and go."""
+    looks = []
+    for _ in range(10):
+        looks.append(_census(stage))
+        await asyncio.sleep(0.05)
+    return max(t for t, _, _ in looks), max(s for _, s, _ in looks), max(o for _, _, o in looks)
 
 
 def _tasks(stage: DriverStage) -> Counter[str]:
