@@ -119,4 +119,11 @@ class HubUnavailable(Unreachable):
 
 
 class HubRefused(TwinBridgeError):
-    """The hub, or a sink, will never take this as it is."""
+    """The hub, or a sink, does not take this as it is.
+
+    `for_good`: it said that asking again is of no use.
+    """
+
+    def __init__(self, message: str, *, for_good: bool = False) -> None:
+        super().__init__(message)
+        self.for_good = for_good

@@ -499,8 +499,10 @@ class OutboxRecord(NamedTuple):
     """What the hub side must get. `seq` only grows within one outbox, whatever the kind.
 
     `kind` is `samples`, `alarm`, `audit` or `gap`. Of samples: `samples` of one device. Of the
-    others: `body`, as REST shows an alarm, an audit record or a gap (`from`, `to`, `records`).
-    `at` UTC ns of the record, `monotonic` ns, within the `boot` of the batch.
+    others: `body`, a record of the journal (`number`, `kind`, `subject`, `origin`, `timestamp`,
+    `detail`), an alarm's or another, or a gap (`from`, `to` in UTC ns, `records`: how many
+    samples are lost, null when nobody knows). `at` UTC ns of the record, `monotonic` ns of
+    this `boot`; `clock_synced`: whether the wall clock was kept right then.
     """
 
     seq: int
@@ -510,6 +512,8 @@ class OutboxRecord(NamedTuple):
     monotonic: int
     samples: Sequence[tuple[str, Sample]] = ()
     body: Mapping[str, object] = {}
+    boot: str = ""
+    clock_synced: bool = True
 
 
 class OutboxBatch(NamedTuple):
@@ -522,17 +526,19 @@ class OutboxBatch(NamedTuple):
 
 
 class Outbox(Protocol):
-    """The durable queue of what has not been acknowledged, with one cursor for each sink."""
+    """The durable queue of what has not been acknowledged, and by which sink."""
 
     def put_samples(self, device: str, samples: Sequence[tuple[str, Sample]]) -> None:
         """Never blocks and never raises; on disk within 1 s. The oldest go when it is full, and a
         gap record says so.
         """
 
-    async def put(self, kind: str, device: str, body: Mapping[str, object], at: int) -> int:
-        """An `alarm` or `audit` record: on disk when it returns its seq; it is never dropped.
+    async def journaled(self) -> int:
+        """The number of the last record of the journal that it has. Raises StoreUnavailable."""
 
-        Raises StoreUnavailable.
+    async def put_journal(self, records: Sequence[tuple[int, Audit]]) -> None:
+        """Alarms and audit, with their numbers in the journal: all on disk when it returns, each
+        once, and never dropped. Raises StoreUnavailable.
         """
 
     @property
@@ -549,17 +555,32 @@ class Outbox(Protocol):
 
 
 class Sink(Protocol):
-    """An engine that takes what the outbox holds; it may get a record twice, never out of order."""
+    """An engine that takes what the outbox holds; it may get a record twice.
+
+    Of one device, what is told late comes in order, and so does what is told live.
+    """
 
     @property
     def name(self) -> str:
-        """Names its cursor; the same after a restart."""
+        """Names it in the outbox; the same after a restart."""
 
     @property
     def kinds(self) -> frozenset[str]:
         """The kinds of records that it takes."""
 
+    @property
+    def connection(self) -> int:
+        """Grows with each new connection: what was acknowledged right before it is sent again.
+        Always 0 where an answer says that the engine itself has it.
+        """
+
+    async def takes_late(self, since: int) -> bool:
+        """Whether it takes samples of `since`, UTC ns, after newer ones; else all goes in order.
+        Raises HubUnavailable.
+        """
+
     async def send(self, batch: OutboxBatch) -> None:
         """Returns once the engine has all of it. Raises HubUnavailable (it is sent again later)
-        or HubRefused (the records are tried alone, and who is refused 5 times is set aside).
+        or HubRefused (the records are tried alone; who is refused 5 times, or once for good, is
+        set aside).
         """

@@ -24,7 +24,7 @@ def _broker_url(text: str) -> str:
 
 BrokerUrl: TypeAlias = Annotated[str, AfterValidator(_broker_url)]
 
-_BROKER = (
+BROKER = (
     "mqtt://[user@]host[:1883] or mqtts://[user@]host[:8883]; options follow as"
     " ?passwordFile=PATH&ca=PATH&cert=PATH&key=PATH&clientId=ID."
 )
@@ -32,18 +32,38 @@ _BROKER = (
 _PLACEHOLDER: Final = re.compile(r"\{([^{}]+)\}")
 
 
+def _levels(topic: str) -> str:
+    if any(not level for level in topic.split("/")):
+        raise ValueError("a level of the topic is empty: give text between any two slashes")
+    if set(_PLACEHOLDER.sub("", topic)) & set("{}"):
+        raise ValueError("a brace is not closed: {device} or the name of a label stands in two")
+    return topic
+
+
+def _node_prefix(prefix: str) -> str:
+    for name in _PLACEHOLDER.findall(_levels(prefix)):
+        if name != "node":
+            raise ValueError(f"{{{name}}} is not known here; allowed: {{node}}")
+    return prefix
+
+
+NodePrefix: TypeAlias = Annotated[
+    str,
+    Field(min_length=1, max_length=512, pattern=r"^[^+#\x00$/]([^+#\x00]*[^+#\x00/])?$"),
+    AfterValidator(_node_prefix),
+]
+"""Where topics begin; may hold {node}."""
+
+
 class PlainMqtt(Model):
     """Twins as JSON on MQTT topics, for any SCADA, Node-RED or Telegraf."""
 
-    broker: BrokerUrl = Field(description=_BROKER)
-    prefix: str = Field(
+    broker: BrokerUrl = Field(description=BROKER)
+    prefix: NodePrefix = Field(
         default="twinbridge/v1/{node}",
-        min_length=1,
-        max_length=512,
-        pattern=r"^[^+#\x00$/]([^+#\x00]*[^+#\x00/])?$",
         description="Where all topics begin; {node} stands for this edge node.",
     )
-    device_topic: str = Field(
+    device_topic: Annotated[str, AfterValidator(_levels)] = Field(
         default="{device}",
         min_length=1,
         max_length=512,
@@ -70,28 +90,11 @@ class PlainMqtt(Model):
         default="Allow", description="Whether desired/set, ack, shelve and reset are heard."
     )
 
-    @field_validator("prefix", "device_topic")
-    @classmethod
-    def _levels(cls, topic: str) -> str:
-        if any(not level for level in topic.split("/")):
-            raise ValueError("a level of the topic is empty: give text between any two slashes")
-        if set(_PLACEHOLDER.sub("", topic)) & set("{}"):
-            raise ValueError("a brace is not closed: {device} or the name of a label stands in two")
-        return topic
-
-    @field_validator("prefix")
-    @classmethod
-    def _of_the_node(cls, prefix: str) -> str:
-        for name in _PLACEHOLDER.findall(prefix):
-            if name != "node":
-                raise ValueError(f"{{{name}}} is not known here; allowed: {{node}}")
-        return prefix
-
 
 class SparkplugB(Model):
     """This edge node as a Sparkplug B 3.0 edge node, its devices as Sparkplug devices."""
 
-    broker: BrokerUrl = Field(description=_BROKER)
+    broker: BrokerUrl = Field(description=BROKER)
     group: str = Field(
         min_length=1, max_length=255, pattern=r"^[^+#/\x00]+$", description="Group id."
     )
@@ -130,7 +133,7 @@ class SparkplugB(Model):
 class KubeEdgeTopics(Model):
     """The device topics of KubeEdge's EventBus, for applications that know them."""
 
-    broker: BrokerUrl = Field(description=_BROKER)
+    broker: BrokerUrl = Field(description=BROKER)
     device_ids: Literal["NamespaceAndName", "Name"] = Field(
         default="NamespaceAndName",
         description="What a device is called in topics: `namespace/name`, as KubeEdge does since"

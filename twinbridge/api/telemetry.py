@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, field_validator
 
 from twinbridge.api.base import Model
+from twinbridge.api.scada import BROKER, BrokerUrl, NodePrefix
 
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _OURS: Final = frozenset({"device", "property", "edge_id", "edge_location"})
@@ -67,7 +68,18 @@ class Prometheus(Model):
         return labels
 
 
+class MqttUpstream(Model):
+    """Samples, alarms, audit and gaps as JSON on the topics of a broker upstream, with QoS 1."""
+
+    broker: BrokerUrl = Field(max_length=2048, description=BROKER)
+    prefix: NodePrefix = Field(
+        default="twinbridge/upstream/v1/{node}",
+        description="Where all topics begin; {node} stands for this edge node.",
+    )
+
+
 class Telemetry(Model):
     """Each engine is served if its block is."""
 
     prometheus: Prometheus | None = Field(default=None, description="Prometheus remote write.")
+    mqtt: MqttUpstream | None = Field(default=None, description="A broker upstream.")

@@ -1,20 +1,20 @@
-"""From the outbox to the sinks: each at its own pace, in order, until it has everything."""
+"""From the outbox to a sink: what is of now first, what waits since an outage beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Sequence
+from time import monotonic
 from typing import Final, Protocol
 
 import structlog
 from prometheus_client import Counter
 
+from twinbridge.app.lanes import Lanes
 from twinbridge.errors import HubRefused, HubUnavailable, StoreUnavailable
 from twinbridge.ports import OutboxBatch, OutboxRecord, Sink
 
-BATCH: Final = 5_000
-"""Samples and records at once."""
 LINGER_SECONDS: Final = 0.1
 """What comes within it goes along."""
 LOOK_SECONDS: Final = 1.0
@@ -22,10 +22,16 @@ FIRST_BACKOFF_SECONDS: Final = 0.5
 LONGEST_BACKOFF_SECONDS: Final = 30.0
 TRIES: Final = 5
 """So often is a single record refused before it is set aside."""
+SUSPICIOUS: Final = 20
+"""So many refused in a row are no matter of a record."""
+FEW: Final = 50
+"""Then so many are set aside together where the sink says for good: an outage may be of millions
+that are all too old.
+"""
 
 REFUSED: Final = Counter(
     "twinbridge_forward_refused",
-    "Samples and records set aside since the sink refused each of them, by sink.",
+    "Samples and records set aside since the sink refused them, by sink.",
     ["sink"],
 )
 
@@ -33,28 +39,38 @@ _log = structlog.get_logger(__name__)
 
 
 class Source(Protocol):
-    """The outbox as it is read: `read` and `ack` raise StoreUnavailable."""
+    """The outbox as it is read; each raises StoreUnavailable."""
 
-    async def read(self, sink: str, limit: int) -> OutboxBatch | None: ...
+    async def read(self, sink: str, limit: int, after: int = 0) -> OutboxBatch | None:
+        """What the sink has yet to get beyond `after`, the lowest numbers first."""
 
-    async def ack(self, sink: str, seq: int) -> None: ...
+    async def newest(self) -> int:
+        """The last number that was given."""
+
+    async def ack(self, sink: str, first: int, last: int) -> None: ...
+
+    async def rewind(self, sink: str) -> None:
+        """The sink gets again what it acknowledged last."""
 
     async def changed(self) -> None: ...
 
 
 class Forwarder:
-    """`first_backoff` in seconds doubles with each failure in a row."""
+    """Of one sink. `first_backoff` in seconds doubles with each failure in a row.
+
+    `trouble` says why it takes nothing now, or ''.
+    """
 
     def __init__(
-        self,
-        outbox: Source,
-        sinks: Sequence[Sink],
-        *,
-        first_backoff: float = FIRST_BACKOFF_SECONDS,
+        self, outbox: Source, sink: Sink, *, first_backoff: float = FIRST_BACKOFF_SECONDS
     ) -> None:
+        self.trouble = ""
         self._outbox = outbox
-        self._sinks = sinks
+        self._sink = sink
         self._first_backoff = first_backoff
+        self._lanes = Lanes(outbox, sink)
+        self._connection = sink.connection
+        self._refused_in_a_row = 0
         self._released = asyncio.Event()
         self._released.set()
 
@@ -67,25 +83,40 @@ class Forwarder:
 
     async def run(self) -> None:
         """Never ends by itself."""
-        async with asyncio.TaskGroup() as tasks:
-            for sink in self._sinks:
-                tasks.create_task(self._serve(sink), name=f"forward to {sink.name}")
-
-    async def _serve(self, sink: Sink) -> None:
         failures = 0
         while True:
             await self._released.wait()
             try:
-                batch = await self._outbox.read(sink.name, BATCH)
-                if batch is None:
-                    await self._linger()
-                else:
-                    await self._deliver(sink, batch)
+                await self._step()
                 failures = 0
             except StoreUnavailable as error:
                 failures += 1
-                _log.warning("outbox cannot be read", sink=sink.name, why=str(error))
+                _log.warning("outbox cannot be read", sink=self._sink.name, why=str(error))
                 await self._back_off(failures, None)
+            except HubUnavailable as error:
+                failures += 1
+                self._say(str(error))
+                await self._back_off(failures, error.retry_after)
+
+    async def _step(self) -> None:
+        await self._send_again_after_a_break()
+        fresh = await self._lanes.live()
+        if fresh is not None:
+            await self._deliver(fresh)
+        oldest = await self._lanes.waiting()
+        if oldest is not None:
+            began = monotonic()
+            await self._deliver(oldest)
+            await asyncio.sleep(self._lanes.pause_after(monotonic() - began))
+        elif fresh is None:
+            await self._linger()
+
+    async def _send_again_after_a_break(self) -> None:
+        connection = self._sink.connection
+        if connection != self._connection:
+            if self._connection:
+                await self._outbox.rewind(self._sink.name)
+            self._connection = connection
 
     async def _linger(self) -> None:
         try:
@@ -95,47 +126,69 @@ class Forwarder:
             return
         await asyncio.sleep(LINGER_SECONDS)
 
-    async def _deliver(self, sink: Sink, batch: OutboxBatch) -> None:
+    async def _deliver(self, batch: OutboxBatch) -> None:
         """All of it, in ever smaller parts where it is refused."""
-        wanted = [record for record in batch.records if record.kind in sink.kinds]
+        wanted = [record for record in batch.records if record.kind in self._sink.kinds]
         parts = [wanted] if wanted else []
         while parts:
             part = parts.pop()
-            if await self._taken(sink, batch, part):
-                await self._outbox.ack(sink.name, _last_seq(part))
+            if await self._taken(batch, part):
+                await self._outbox.ack(self._sink.name, part[0].seq, _last_seq(part))
             else:
                 parts += reversed(_halves(part))
-        await self._outbox.ack(sink.name, _last_seq(batch.records))
+        await self._outbox.ack(self._sink.name, batch.records[0].seq, _last_seq(batch.records))
 
-    async def _taken(self, sink: Sink, batch: OutboxBatch, part: Sequence[OutboxRecord]) -> bool:
-        """False: it is refused, and more than one. One is tried again, then set aside."""
+    async def _taken(self, batch: OutboxBatch, part: Sequence[OutboxRecord]) -> bool:
+        """False: it is refused, and shall be parted. Else the sink has it, or it is set aside."""
         failures = refusals = 0
         while True:
             await self._released.wait()
             try:
-                await sink.send(batch._replace(records=part))
+                await self._sink.send(batch._replace(records=part))
             except HubUnavailable as error:
                 failures += 1
-                if failures == 1:
-                    _log.warning("sink takes nothing now", sink=sink.name, why=str(error))
+                self._say(str(error))
                 await self._back_off(failures, error.retry_after)
+                continue
             except HubRefused as error:
-                if _length(part) > 1:
-                    return False
                 refusals += 1
-                if refusals == TRIES:
-                    self._set_aside(sink, part[0], error)
-                    return True
-                await self._back_off(refusals, None)
-            else:
-                if failures:
-                    _log.info("sink takes records again", sink=sink.name)
-                return True
+                verdict = self._judge(part, error, refusals)
+                if verdict is not None:
+                    return verdict
+                await self._back_off(failures := failures + 1, None)
+                continue
+            self._refused_in_a_row = 0
+            self._say("")
+            return True
 
-    def _set_aside(self, sink: Sink, record: OutboxRecord, error: HubRefused) -> None:
-        REFUSED.labels(sink.name).inc()
-        _log.error("record refused for good", sink=sink.name, seq=record.seq, kind=record.kind,
-                   device=record.device, why=str(error))  # fmt: skip
+    def _judge(self, part: Sequence[OutboxRecord], error: HubRefused, refusals: int) -> bool | None:
+        """Of a refused part: False to part it, True once it is set aside, None to ask again."""
+        many = self._refused_in_a_row >= SUSPICIOUS
+        if _length(part) > (FEW if many and error.for_good else 1):
+            return False
+        if not error.for_good:
+            if many:  # it is not the record: what is refused now may be taken once that is mended
+                self._say(f"it refuses everything: {error}")
+                return None
+            if refusals < TRIES:
+                return None
+        self._set_aside(part, error)
+        return True
+
+    def _set_aside(self, part: Sequence[OutboxRecord], error: HubRefused) -> None:
+        self._refused_in_a_row += 1
+        REFUSED.labels(self._sink.name).inc(_length(part))
+        tell = _log.error if self._refused_in_a_row <= SUSPICIOUS else _log.debug
+        tell("refused for good", sink=self._sink.name, seq=part[0].seq, records=_length(part),
+             kind=part[0].kind, device=part[0].device, why=str(error))  # fmt: skip
+
+    def _say(self, trouble: str) -> None:
+        """Once, when it begins and when it is over."""
+        if trouble and not self.trouble:
+            _log.warning("sink takes nothing now", sink=self._sink.name, why=trouble)
+        elif self.trouble and not trouble:
+            _log.info("sink takes records again", sink=self._sink.name)
+        self.trouble = trouble
 
     async def _back_off(self, failures: int, retry_after: float | None) -> None:
         """With jitter, so that a fleet does not come back all at once."""

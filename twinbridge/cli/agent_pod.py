@@ -112,7 +112,7 @@ class AgentPod:
         self.agent = Agent(store, self._side, options.node, clock, epoch=identity)
         self._service = TwinService(self.agent)
         self._faces = Faces(AgentTwins(self.agent), options.state_dir)
-        self._telemetry = TelemetryFeed(self.agent, options.state_dir)
+        self._telemetry = TelemetryFeed(self.agent, store, options.state_dir)
         self._hub = (
             HubLink(options.hub, store, self.agent, self.take_up, self._drivers, self._telemetry)
             if options.hub

@@ -119,7 +119,7 @@ class Edge:
         self.service = TwinService(self.agent)
         self.faces = Faces(AgentTwins(self.agent), options.state_dir)
         self.metrics = EdgeCollector(store, self._bus)
-        self.telemetry = TelemetryFeed(self.agent, options.state_dir)
+        self.telemetry = TelemetryFeed(self.agent, store, options.state_dir)
         self.hub = (
             HubLink(options.hub, store, self.agent, self.take_up, self._drivers, self.telemetry)
             if options.hub

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import structlog
 
@@ -17,6 +16,7 @@ from twinbridge.api.plant import Plant
 from twinbridge.api.wire import Json
 from twinbridge.api.yaml_source import Document
 from twinbridge.app.agent import Agent
+from twinbridge.app.clock import clock_synced
 from twinbridge.app.supervise import supervise
 from twinbridge.app.sync.definitions import Compiler, Definitions
 from twinbridge.app.sync.journal import JournalToHub
@@ -166,16 +166,10 @@ class HubLink:
                 "connected": sum(agent.twin(name).connected for name in agent.devices),
                 "tripped": sum(bool(agent.alarms.trips_of(name)) for name in agent.devices),
             },
-            "clockSynced": _clock_synced(),
+            "clockSynced": clock_synced(),
             **self._telemetry.figures(),
         }
 
 
 def _wishes(device: Resource, model: Resource) -> Wishes:
     return wishes(device, model, installed_drivers())
-
-
-def _clock_synced() -> bool:
-    """As systemd-timesyncd says it; a box without it is taken at its word."""
-    marks = Path("/run/systemd/timesync")
-    return not marks.exists() or (marks / "synchronized").exists()

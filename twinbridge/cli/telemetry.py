@@ -1,25 +1,30 @@
-"""The outbox and the engines that it feeds, as the EdgeNode says; taken up while it runs."""
+"""The outbox and the sinks that it feeds, as the EdgeNode says; taken up while it runs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
 
+from twinbridge.adapters.outbox_sqlite import SqliteOutbox, open_outbox
 from twinbridge.api.connectivity import Connectivity
 from twinbridge.api.plant import Plant
-from twinbridge.api.telemetry import Prometheus
+from twinbridge.api.telemetry import Telemetry
 from twinbridge.api.wire import Json, timestamp
 from twinbridge.app.agent import Agent
+from twinbridge.app.clock import clock_synced
 from twinbridge.app.forwarding import Forwarder
+from twinbridge.app.history import Record
+from twinbridge.app.journal_feed import JournalFeed
 from twinbridge.app.supervise import supervise
 from twinbridge.app.sync.sync import Backlog
-from twinbridge.core.model import SECOND
-from twinbridge.ports import Outbox
+from twinbridge.cli.sinks import Target, cannot_open, targets_of
+from twinbridge.core.model import MILLISECOND, SECOND, Quality, Sample
+from twinbridge.ports import SyncStore
 
 log = structlog.get_logger()
 
@@ -32,14 +37,14 @@ UNBUFFERED_AGE = 60 * SECOND
 class TelemetryOptions:
     """Equal options leave what runs as it is."""
 
-    prometheus: Prometheus | None
+    telemetry: Telemetry
     connectivity: Connectivity
     site: str = ""
 
     @property
     def wanted(self) -> bool:
         sends = self.connectivity.online.send_telemetry and self.connectivity.mode != "offline"
-        return self.prometheus is not None and sends
+        return sends and self.telemetry != Telemetry()
 
     @property
     def limit_bytes(self) -> int:
@@ -56,23 +61,27 @@ def telemetry_of(plant: Plant, node: str, connectivity: Connectivity | None) -> 
     """What the EdgeNode says; `connectivity` where something else has the last word on that."""
     found = plant.nodes.get(node)
     if found is None:
-        return TelemetryOptions(None, connectivity or Connectivity())
-    return TelemetryOptions(
-        found.telemetry.prometheus, connectivity or found.connectivity, found.site
-    )
+        return TelemetryOptions(Telemetry(), connectivity or Connectivity())
+    return TelemetryOptions(found.telemetry, connectivity or found.connectivity, found.site)
+
+
+OPEN_AGAIN_SECONDS = 30.0
 
 
 class TelemetryFeed(Backlog):
-    """What history records also goes to the outbox while an engine is named."""
+    """What history records, and the journal, also go to the outbox while a sink is named."""
 
-    def __init__(self, agent: Agent, state_dir: Path) -> None:
+    def __init__(self, agent: Agent, store: SyncStore, state_dir: Path) -> None:
         self._agent = agent
+        self._store = store
         self._state_dir = state_dir
         self._group: asyncio.TaskGroup | None = None
         self._options: TelemetryOptions | None = None
         self._task: asyncio.Task[None] | None = None
-        self._outbox: Outbox | None = None
-        self._forwarder: Forwarder | None = None
+        self._outbox: SqliteOutbox | None = None
+        self._forwarders: dict[str, Forwarder] = {}
+        self._broken: dict[str, str] = {}
+        """Sinks that could not be opened, and why."""
         self._held = False
 
     @asynccontextmanager
@@ -102,46 +111,60 @@ class TelemetryFeed(Backlog):
             await asyncio.wait([task])
 
     async def _serve(self, options: TelemetryOptions) -> None:
-        from twinbridge.adapters.outbox_sqlite import open_outbox
-        from twinbridge.adapters.sink_remote_write import open_remote_write
-
-        engine = options.prometheus
-        if engine is None:
-            return
-        labels = {"edge_id": self._agent.node, "edge_location": options.site, **engine.labels}
-        async with (
-            open_remote_write(
-                engine.url,
-                labels,
-                token_file=_path(engine.token_file),
-                ca_file=_path(engine.ca_file),
-            ) as sink,
-            open_outbox(
-                self._state_dir,
-                limit_bytes=options.limit_bytes,
-                max_age=options.max_age,
-                sinks=[sink.name],
-            ) as outbox,
-        ):
-            self._forwarder = Forwarder(outbox, [sink])
-            if self._held:
-                self._forwarder.hold()
-            self._outbox, self._agent.also_record = outbox, outbox.put_samples
-            log.info("telemetry", engine=engine.url)
+        targets = targets_of(options.telemetry, self._agent.node, options.site)
+        async with open_outbox(
+            self._state_dir,
+            limit_bytes=options.limit_bytes,
+            max_age=options.max_age,
+            sinks={target.name: target.rewind for target in targets},
+            clock_synced=clock_synced,
+        ) as outbox:
+            self._outbox, self._agent.also_record = outbox, _recorder(outbox, self._agent)
             try:
-                await self._forwarder.run()
+                async with asyncio.TaskGroup() as tasks:
+                    if any(target.journal for target in targets):
+                        feed = JournalFeed(self._store, outbox)
+                        tasks.create_task(feed.run(), name="journal to outbox")
+                    for target in targets:
+                        name = f"telemetry to {target.name}"
+                        tasks.create_task(self._forward(target, outbox), name=name)
             finally:
-                self._outbox = self._forwarder = self._agent.also_record = None
+                self._outbox = self._agent.also_record = None
+                self._forwarders.clear()
+
+    async def _forward(self, target: Target, outbox: SqliteOutbox) -> None:
+        """To one sink, whatever becomes of the others."""
+        while True:
+            self._broken.pop(target.name, None)
+            try:
+                async with target.open() as sink:
+                    forwarder = self._forwarders[target.name] = Forwarder(outbox, sink)
+                    if self._held:
+                        forwarder.hold()
+                    log.info("telemetry", sink=target.name, to=target.url)
+                    await forwarder.run()
+            except (ModuleNotFoundError, OSError) as error:
+                self._broken[target.name] = why = cannot_open(error)
+                log.error("no telemetry", sink=target.name, to=target.url, why=why)  # noqa: TRY400 - a person mends it
+            await asyncio.sleep(OPEN_AGAIN_SECONDS)
 
     def hold(self) -> None:
         self._held = True
-        if self._forwarder is not None:
-            self._forwarder.hold()
+        for forwarder in self._forwarders.values():
+            forwarder.hold()
 
     def release(self) -> None:
         self._held = False
-        if self._forwarder is not None:
-            self._forwarder.release()
+        for forwarder in self._forwarders.values():
+            forwarder.release()
+
+    @property
+    def trouble(self) -> str:
+        """Why some sink takes nothing, or the disk nothing for them; '' when all is well."""
+        found = {name: each.trouble for name, each in self._forwarders.items()} | self._broken
+        if self._outbox is not None:
+            found["outbox"] = self._outbox.trouble
+        return "; ".join(f"{name}: {why}" for name, why in found.items() if why)
 
     def figures(self) -> Json:
         """For the EdgeNode's status; nothing where nothing is fed."""
@@ -153,5 +176,21 @@ class TelemetryFeed(Backlog):
         return {"outbox": view}
 
 
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
+def _recorder(outbox: SqliteOutbox, agent: Agent) -> Record:
+    """A bad sample goes out with the time at which it turned bad: its own is that of its value,
+    which has been told.
+    """
+
+    def record(device: str, samples: Sequence[tuple[str, Sample]]) -> None:
+        if any(sample.quality is Quality.BAD for _, sample in samples):
+            now = agent.clock.wall()
+            samples = [(name, _turned(sample, now)) for name, sample in samples]
+        outbox.put_samples(device, samples)
+
+    return record
+
+
+def _turned(sample: Sample, now: int) -> Sample:
+    if sample.quality is not Quality.BAD:
+        return sample
+    return sample._replace(source_time=max(now, sample.source_time + MILLISECOND))

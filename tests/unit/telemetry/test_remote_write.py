@@ -10,6 +10,7 @@ import pytest
 
 from twinbridge.adapters.sink_remote_write import RemoteWrite
 from twinbridge.adapters.sink_remote_write.schema import WriteRequest
+from twinbridge.adapters.sink_remote_write.sink import PROBE
 from twinbridge.core.model import MILLISECOND, Quality, Reason, Sample, Value
 from twinbridge.errors import HubRefused, HubUnavailable
 from twinbridge.ports import OutboxBatch, OutboxRecord
@@ -79,6 +80,44 @@ def test_what_may_pass_is_tried_again_when_the_engine_says(status: int) -> None:
     assert caught.value.retry_after == 7.0
 
 
-def test_what_the_engine_will_never_take_is_refused_with_its_words() -> None:
-    with pytest.raises(HubRefused, match="out of order"):
-        send(httpx.Response(400, text="out of order"), ("p", sample(1, 1)))
+@pytest.mark.parametrize(
+    ("status", "text", "for_good"),
+    [
+        (400, "out of order sample", True),
+        (400, "out of bounds", True),
+        (400, "too old sample", True),
+        (400, "duplicate sample for timestamp", True),
+        (400, "the sample's timestamp is too old (err-mimir-sample-timestamp-too-old)", True),
+        (409, "conflict", True),
+        (400, "label name is not valid", False),
+        (413, "too large", False),
+    ],
+)
+def test_what_the_engine_will_never_take_is_refused_with_its_words(
+    status: int, text: str, *, for_good: bool
+) -> None:
+    with pytest.raises(HubRefused, match=text.split("(", maxsplit=1)[0]) as caught:
+        send(httpx.Response(status, text=text), ("p", sample(1, 1)))
+    assert caught.value.for_good is for_good
+
+
+def test_whether_late_samples_are_taken_is_asked_with_a_series_of_its_own() -> None:
+    told: list[tuple[str, int]] = []
+
+    def engine(request: httpx.Request) -> httpx.Response:
+        (one,) = WriteRequest.FromString(
+            bytes(cramjam.snappy.decompress_raw(request.content))
+        ).timeseries
+        (label,) = one.labels
+        told.append((label.value, one.samples[0].timestamp))
+        late = len(told) > 1 and one.samples[0].timestamp < told[-2][1]
+        return httpx.Response(400 if late else 204, text="out of order sample")
+
+    async def scenario() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(engine)) as client:
+            sink = RemoteWrite(client, "http://engine/write", {})
+            assert not await sink.takes_late(5 * MILLISECOND)
+
+    asyncio.run(scenario())
+    assert [name for name, _ in told] == [PROBE, PROBE]
+    assert told[1][1] == 5

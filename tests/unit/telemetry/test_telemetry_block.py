@@ -30,3 +30,25 @@ def test_an_engine_is_named_by_its_url() -> None:
 def test_what_is_wrong_is_refused_with_what_is_allowed(wrong: object, told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         Telemetry.model_validate({"prometheus": wrong})
+
+
+def test_a_broker_upstream_is_named_as_those_of_scada() -> None:
+    block = {"mqtt": {"broker": "mqtts://edge@hub.example:8883?passwordFile=/run/password"}}
+    mqtt = Telemetry.model_validate(block).mqtt
+    assert mqtt is not None
+    assert mqtt.prefix == "twinbridge/upstream/v1/{node}"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"broker": "http://hub"}, "mqtt://"),
+        ({"broker": "mqtt://a:b@hub"}, "passwordFile"),
+        ({"broker": "mqtt://hub", "prefix": "a/{device}"}, "allowed: {node}"),
+        ({"broker": "mqtt://hub", "prefix": "a//b"}, "empty"),
+        ({"broker": "mqtt://hub", "prefix": "a/#"}, "pattern"),
+    ],
+)
+def test_a_wrong_broker_upstream_is_refused(wrong: object, told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Telemetry.model_validate({"mqtt": wrong})

@@ -10,6 +10,8 @@ from twinbridge.adapters.state_rows import dumps, loads
 from twinbridge.core.model import Quality, Reason, Sample
 
 SAMPLES: Final = "samples"
+ALARM: Final = "alarm"
+AUDIT: Final = "audit"
 GAP: Final = "gap"
 
 BLOCK_SAMPLES: Final = 2_500

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,22 @@ import structlog
 from typing_extensions import override
 
 from twinbridge.adapters.outbox_sqlite import tables
-from twinbridge.adapters.outbox_sqlite.blocks import Block, Waiting, record_block, sample_blocks
+from twinbridge.adapters.outbox_sqlite.blocks import (
+    ALARM,
+    AUDIT,
+    Block,
+    Waiting,
+    record_block,
+    sample_blocks,
+)
 from twinbridge.adapters.outbox_sqlite.metrics import DROPPED
-from twinbridge.adapters.outbox_sqlite.tables import Bounds, Level
+from twinbridge.adapters.outbox_sqlite.tables import Bounds, Level, Now
+from twinbridge.adapters.outbox_sqlite.told import Range, joined
 from twinbridge.adapters.sqlite_file import SqliteFile
 from twinbridge.adapters.sqlite_thread import SqliteThread
+from twinbridge.adapters.state_sqlite import boot_id
+from twinbridge.api.wire import Json, timestamp
+from twinbridge.core.messages import Audit
 from twinbridge.core.model import SECOND, Sample
 from twinbridge.errors import StoreUnavailable
 from twinbridge.ports import Outbox, OutboxBatch
@@ -39,10 +51,17 @@ _log = structlog.get_logger(__name__)
 class SqliteOutbox(Outbox):
     """Made by `open_outbox`."""
 
-    def __init__(self, thread: SqliteThread, bounds: Bounds, sinks: Sequence[str]) -> None:
+    def __init__(
+        self,
+        thread: SqliteThread,
+        bounds: Bounds,
+        sinks: Mapping[str, float],
+        clock_synced: Callable[[], bool],
+    ) -> None:
         self._thread = thread
         self._bounds = bounds
-        self._sinks = sinks
+        self._clock_synced = clock_synced
+        self._boot = boot_id()
         self._waiting: list[Waiting] = []
         self._count = 0
         self._lost: tuple[int, int, int | None] | None = None
@@ -50,6 +69,7 @@ class SqliteOutbox(Outbox):
         self._timer: asyncio.TimerHandle | None = None
         self._level = Level(0, 0, 0)
         self._lives: dict[str, str] = {}
+        self._lately = {name: Lately(seconds) for name, seconds in sinks.items()}
         self._news = asyncio.Event()
 
     @override
@@ -63,15 +83,22 @@ class SqliteOutbox(Outbox):
             self._drop_oldest()
 
     @override
-    async def put(self, kind: str, device: str, body: Mapping[str, object], at: int) -> int:
-        block = record_block(kind, device, body, at, time.monotonic_ns())
+    async def journaled(self) -> int:
+        return await self._thread.read(tables.journaled)
 
-        def work(db: sqlite3.Connection) -> tuple[int, Level]:
-            return tables.append(db, [block]), tables.level(db)
+    @override
+    async def put_journal(self, records: Sequence[tuple[int, Audit]]) -> None:
+        now = self._now()
 
-        seq, level = await self._thread.write(work)
-        self._changed(level)
-        return seq
+        def work(db: sqlite3.Connection) -> Level:
+            known = tables.journaled(db)
+            new = [(number, record) for number, record in records if number > known]
+            if new:
+                tables.append(db, [_journal_block(*each, now) for each in new], now)
+                tables.note_journaled(db, new[-1][0])
+            return tables.level(db, self._bounds)
+
+        self._changed(await self._thread.write(work))
 
     @property
     @override
@@ -93,27 +120,53 @@ class SqliteOutbox(Outbox):
         """Why the disk does not take it, or ''."""
         return self._thread.trouble
 
-    async def read(self, sink: str, limit: int) -> OutboxBatch | None:
-        """What `sink` has yet to get, about `limit` samples and records; None for nothing.
+    async def read(self, sink: str, limit: int, after: int = 0) -> OutboxBatch | None:
+        """What `sink` has yet to get beyond `after`, about `limit` samples and records, the lowest
+        numbers first; None for nothing.
 
         A record of n samples has their numbers, from `seq` to `seq + n - 1`. Raises
         StoreUnavailable.
         """
-        outbox, records = await self._thread.read(lambda db: tables.read(db, sink, limit))
+        outbox, records = await self._thread.read(lambda db: tables.read(db, sink, limit, after))
         self._lives[sink] = outbox
         if not records:
             return None
-        return OutboxBatch(outbox, records, live=time.time_ns() - records[0].at < LIVE)
+        first = records[0]
+        since = time.monotonic_ns() - first.monotonic
+        return OutboxBatch(outbox, records, live=first.boot == self._boot and since < LIVE)
 
-    async def ack(self, sink: str, seq: int) -> None:
-        """`sink` has what it last read, up to `seq`; this is on disk. Raises StoreUnavailable."""
-        outbox, sinks = self._lives[sink], self._sinks
+    async def newest(self) -> int:
+        """The last number that was given. Raises StoreUnavailable."""
+        return await self._thread.read(tables.newest)
+
+    async def ack(self, sink: str, first: int, last: int) -> None:
+        """`sink` has these of what it last read; this is on disk. Raises StoreUnavailable."""
+        outbox = self._lives[sink]
+        self._lately[sink].note((first, last), time.monotonic())
+        wanted = joined(span for lately in self._lately.values() for span in lately.spans)
 
         def work(db: sqlite3.Connection) -> Level:
-            tables.acknowledge(db, outbox, sink, seq, sinks)
-            return tables.level(db)
+            tables.acknowledge(db, outbox, sink, (first, last))
+            tables.forget(db, self._bounds, wanted)
+            return tables.level(db, self._bounds)
 
         self._level = await self._thread.write(work)
+
+    async def rewind(self, sink: str) -> None:
+        """`sink` gets again what it acknowledged in the last seconds that it was there."""
+        lately = self._lately[sink]
+        spans = joined(lately.spans)
+        if not spans:
+            return
+        outbox = self._lives[sink]
+
+        def work(db: sqlite3.Connection) -> Level:
+            tables.rewind(db, outbox, sink, spans)
+            return tables.level(db, self._bounds)
+
+        level = await self._thread.write(work)
+        lately.clear()
+        self._changed(level)
 
     async def changed(self) -> None:
         """Wait for the next record to be on disk."""
@@ -124,8 +177,12 @@ class SqliteOutbox(Outbox):
         if damage:
             self._lost = (0, time.time_ns(), None)
         with suppress(StoreUnavailable):  # `trouble` has it; each flush tries again
-            await self._thread.write(lambda db: tables.keep_cursors(db, self._sinks))
+            self._level = await self._thread.write(self._begin)
         self._tick()
+
+    def _begin(self, db: sqlite3.Connection) -> Level:
+        tables.keep_sinks(db, self._bounds)
+        return tables.level(db, self._bounds)
 
     async def settle(self) -> None:
         """Wait for two flushes: the one under way, and the one for what came since."""
@@ -159,13 +216,16 @@ class SqliteOutbox(Outbox):
         lost: tuple[int, int, int | None] | None,
     ) -> Level:
         """Runs in the writer's thread."""
-        now, monotonic = time.time_ns(), time.monotonic_ns()
-        DROPPED.inc(tables.trim(db, self._bounds, now, monotonic))
-        blocks: list[Block] = [tables.gap(*lost, now, monotonic)] if lost else []
+        now = self._now()
+        DROPPED.inc(tables.trim(db, self._bounds, now))
+        blocks: list[Block] = [tables.gap(*lost, now)] if lost else []
         blocks += sample_blocks(waiting)
         if blocks:
-            tables.append(db, blocks)
-        return tables.level(db)
+            tables.append(db, blocks, now)
+        return tables.level(db, self._bounds)
+
+    def _now(self) -> Now:
+        return Now(time.time_ns(), time.monotonic_ns(), self._boot, self._clock_synced())
 
     def _flushed(
         self,
@@ -209,32 +269,83 @@ class SqliteOutbox(Outbox):
         DROPPED.inc(dropped)
 
 
+class Lately:
+    """What a sink acknowledged within the last `seconds` before its newest acknowledgement.
+
+    Through a break nothing is acknowledged: what came right before it stays here.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._spans: deque[tuple[float, Range]] = deque()
+
+    @property
+    def spans(self) -> list[Range]:
+        return [span for _, span in self._spans]
+
+    def note(self, span: Range, at: float) -> None:
+        """At `at` seconds, monotonic."""
+        if not self._seconds:
+            return
+        self._spans.append((at, span))
+        while self._spans[0][0] < at - self._seconds:
+            self._spans.popleft()
+
+    def clear(self) -> None:
+        self._spans.clear()
+
+
 @asynccontextmanager
 async def open_outbox(
     directory: Path,
     *,
     limit_bytes: int = LIMIT_BYTES,
     max_age: int = MAX_AGE,
-    sinks: Sequence[str],
+    sinks: Mapping[str, float],
+    clock_synced: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[SqliteOutbox]:
     """Open, or begin, the outbox in `directory`, which one process has at a time.
 
-    `max_age` in ns. `sinks`: at least one; what was kept for others is not kept any longer. A
-    new one gets all that is there. A damaged file is set aside. A disk that takes no writes is
-    no reason to fail: `trouble` says why. Raises StoreUnavailable if a newer TwinBridge made it.
+    `max_age` in ns. `sinks`: at least one, each with the seconds of `rewind`; what was kept for
+    others is not kept any longer. A new one gets all that is there. A damaged file is set aside.
+    A disk that takes no writes is no reason to fail: `trouble` says why. Raises StoreUnavailable
+    if a newer TwinBridge made it.
     """
     if not sinks:
         raise ValueError("an outbox without a sink would keep nothing; give at least one")
     file = SqliteFile(directory / "outbox.db", tables.MIGRATIONS)
     damage = await asyncio.to_thread(_set_aside_if_damaged, file)
     thread = SqliteThread(file, heal=True)
-    outbox = SqliteOutbox(thread, Bounds(directory, limit_bytes, max_age), tuple(sinks))
+    bounds = Bounds(directory, limit_bytes, max_age, tuple(sinks))
+    outbox = SqliteOutbox(thread, bounds, sinks, clock_synced)
     try:
         await outbox.begin(damage)
         yield outbox
     finally:
         await outbox.finish()
         await thread.close()
+
+
+_ALARMS = ("alarm", "trip", "reset", "ack", "shelve", "unshelve")
+
+
+def _journal_block(number: int, record: Audit, now: Now) -> Block:
+    body: Json = {
+        "number": number,
+        "kind": record.kind,
+        "subject": record.subject,
+        "origin": record.origin,
+        "timestamp": timestamp(record.wall),
+        "detail": record.detail,
+    }
+    kind = ALARM if record.kind.partition(".")[0] in _ALARMS else AUDIT
+    return record_block(kind, _device(record.subject), body, now.wall, now.monotonic)
+
+
+def _device(subject: str) -> str:
+    """Of `rule:device:time`, an alarm; `rule:device`, an instance; or `device/property`."""
+    parts = subject.split(":")
+    return parts[1] if len(parts) > 1 else subject.partition("/")[0]
 
 
 def _set_aside_if_damaged(file: SqliteFile) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from twinbridge.adapters.outbox_sqlite.blocks import (
     GAP,
@@ -17,6 +17,7 @@ from twinbridge.adapters.outbox_sqlite.blocks import (
     unpack_record,
     unpack_samples,
 )
+from twinbridge.adapters.outbox_sqlite.told import Range, common, holes, joined, length
 from twinbridge.ports import OutboxRecord
 
 MIGRATIONS = (
@@ -34,6 +35,18 @@ MIGRATIONS = (
         body BLOB NOT NULL
     )
     """,
+    """
+    CREATE TABLE told (
+        sink TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, PRIMARY KEY (sink, first)
+    ) WITHOUT ROWID;
+    INSERT INTO told SELECT sink, 1, acked FROM cursor WHERE acked > 0;
+    DROP TABLE cursor;
+    CREATE TABLE clock (id INTEGER PRIMARY KEY, boot TEXT NOT NULL, synced INTEGER NOT NULL);
+    INSERT INTO clock VALUES (0, '', 0);
+    ALTER TABLE block ADD COLUMN clock INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE life DROP COLUMN depth;
+    ALTER TABLE life ADD COLUMN journal INTEGER NOT NULL DEFAULT 0
+    """,
 )
 
 FREE_DISK_FLOOR = 0.1
@@ -42,14 +55,29 @@ TRIM_SHARE = 16
 """So much of the whole goes at once: gap records are few, however long an outage lasts."""
 _BEYOND_ALL = 2**63 - 1
 
+_Row: TypeAlias = tuple[int, str, str, int, int, bytes, int, int]
+"""seq, kind, device, at, monotonic, body, count, clock."""
+_FROM = "FROM block WHERE seq >= coalesce((SELECT max(seq) FROM block WHERE seq <= :seq), 0)"
+"""From the block on that has this number in it, or the one before it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """`size` in bytes, `age` in nanoseconds by our own clock."""
+    """`size` in bytes, `age` in ns."""
 
     folder: Path
     size: int
     age: int
+    sinks: Sequence[str]
+
+
+class Now(NamedTuple):
+    """ns of both clocks; `boot` names the one within which monotonic times compare."""
+
+    wall: int
+    monotonic: int
+    boot: str
+    synced: bool
 
 
 class Level(NamedTuple):
@@ -60,101 +88,201 @@ class Level(NamedTuple):
     size: int
 
 
-def level(db: sqlite3.Connection) -> Level:
-    depth = db.execute("SELECT depth FROM life").fetchone()[0]
-    oldest = db.execute("SELECT at FROM block ORDER BY seq LIMIT 1").fetchone()
+def level(db: sqlite3.Connection, bounds: Bounds) -> Level:
+    end, depth, first = newest(db), 0, _BEYOND_ALL
+    for sink in bounds.sinks:
+        told = _told(db, sink)
+        depth = max(depth, end - length(told))
+        first = min(first, next(holes(told, 0, end), (_BEYOND_ALL, 0))[0])
+    oldest = db.execute(f"SELECT at {_FROM} ORDER BY seq LIMIT 1", {"seq": first}).fetchone()
     return Level(depth, oldest[0] if oldest else 0, _pragma(db, "page_count") * _page_size(db))
 
 
-def append(db: sqlite3.Connection, blocks: Iterable[Block]) -> int:
+def newest(db: sqlite3.Connection) -> int:
+    """The last number that was given."""
+    following: int = db.execute("SELECT next FROM life").fetchone()[0]
+    return following - 1
+
+
+def append(db: sqlite3.Connection, blocks: Iterable[Block], now: Now) -> int:
     """The seq of the last record."""
-    first: int = db.execute("SELECT next FROM life").fetchone()[0]
+    clock = _clock(db, now)
+    first = newest(db) + 1
     seq = first
     for block in blocks:
         db.execute(
-            "INSERT INTO block (seq, kind, device, at, monotonic, count, body)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (seq, *block),
+            "INSERT INTO block (seq, kind, device, at, monotonic, count, body, clock)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (seq, *block, clock),
         )
         seq += block.length
-    db.execute("UPDATE life SET next = ?, depth = depth + ?", (seq, seq - first))
+    db.execute("UPDATE life SET next = ?", (seq,))
     return seq - 1
 
 
-def keep_cursors(db: sqlite3.Connection, sinks: Sequence[str]) -> None:
-    """Of these sinks only: one that is gone holds nothing back."""
-    known = [name for (name,) in db.execute("SELECT sink FROM cursor")]
-    db.executemany(
-        "DELETE FROM cursor WHERE sink = ?", [(name,) for name in known if name not in sinks]
+def journaled(db: sqlite3.Connection) -> int:
+    """How far the journal was taken over."""
+    number: int = db.execute("SELECT journal FROM life").fetchone()[0]
+    return number
+
+
+def note_journaled(db: sqlite3.Connection, number: int) -> None:
+    db.execute("UPDATE life SET journal = ?", (number,))
+
+
+def keep_sinks(db: sqlite3.Connection, bounds: Bounds) -> None:
+    """These and no others: one that is gone holds nothing back, a new one gets all there is."""
+    known = {name for (name,) in db.execute("SELECT DISTINCT sink FROM told")}
+    gone = [(name,) for name in known if name not in bounds.sinks]
+    db.executemany("DELETE FROM told WHERE sink = ?", gone)
+    there = joined(
+        (seq, seq + count - 1) for seq, count in db.execute("SELECT seq, count FROM block")
     )
-    forget_acknowledged(db, sinks)
+    lost = list(holes(there, 0, newest(db)))
+    for sink in bounds.sinks:
+        _mark(db, sink, lost)
+    forget(db, bounds)
 
 
-def acknowledge(
-    db: sqlite3.Connection, outbox: str, sink: str, seq: int, sinks: Sequence[str]
-) -> None:
+def acknowledge(db: sqlite3.Connection, outbox: str, sink: str, span: Range) -> None:
     """Nothing happens if `outbox` is another life than this file's: its numbers are others."""
+    if db.execute("SELECT id FROM life").fetchone()[0] == outbox:
+        _mark(db, sink, [span])
+
+
+def forget(db: sqlite3.Connection, bounds: Bounds, wanted: Sequence[Range] = ()) -> None:
+    """Delete what every sink has, but for what is `wanted` again perhaps."""
+    everywhere = list(holes(wanted, 0, newest(db)))
+    for sink in bounds.sinks:
+        everywhere = common(everywhere, _told(db, sink))
+    for first, last in everywhere:
+        db.execute(
+            "DELETE FROM block WHERE seq >= ? AND seq <= ? AND seq + count - 1 <= ?",
+            (first, last, last),
+        )
+
+
+def rewind(db: sqlite3.Connection, outbox: str, sink: str, spans: Sequence[Range]) -> None:
+    """The sink gets these again, as far as they are kept."""
     if db.execute("SELECT id FROM life").fetchone()[0] != outbox:
         return
-    db.execute(
-        "INSERT INTO cursor VALUES (?, ?)"
-        " ON CONFLICT (sink) DO UPDATE SET acked = max(acked, excluded.acked)",
-        (sink, seq),
-    )
-    forget_acknowledged(db, sinks)
+    told = _told(db, sink)
+    there = [
+        (max(first, seq), min(last, seq + count - 1))
+        for first, last in spans
+        for seq, _, _, _, _, _, count, _ in _overlapping(db, (first, last))
+    ]
+    _replace(db, sink, told, common(told, list(holes(joined(there), 0, newest(db)))))
 
 
-def forget_acknowledged(db: sqlite3.Connection, sinks: Sequence[str]) -> None:
-    cursors = dict(db.execute("SELECT sink, acked FROM cursor"))
-    lowest = min(cursors.get(sink, 0) for sink in sinks)
-    _delete(db, "seq <= :seq AND seq + count - 1 <= :seq", {"seq": lowest})
-
-
-def read(db: sqlite3.Connection, sink: str, limit: int) -> tuple[str, list[OutboxRecord]]:
+def read(
+    db: sqlite3.Connection, sink: str, limit: int, after: int
+) -> tuple[str, list[OutboxRecord]]:
     """The outbox's id, and what `sink` has yet to get: about `limit` samples and records."""
     outbox = db.execute("SELECT id FROM life").fetchone()[0]
-    row = db.execute("SELECT acked FROM cursor WHERE sink = ?", (sink,)).fetchone()
-    acked = row[0] if row else 0
+    clocks = {row[0]: (row[1], bool(row[2])) for row in db.execute("SELECT * FROM clock")}
     records: list[OutboxRecord] = []
-    for found in db.execute(
-        "SELECT seq, kind, device, at, monotonic, body, count FROM block"
-        " WHERE seq >= coalesce((SELECT max(seq) FROM block WHERE seq <= :acked), 0)"
-        " AND seq + count - 1 > :acked ORDER BY seq",
-        {"acked": acked},
-    ):
-        if records and limit < found[6]:
-            break
-        limit -= found[6]
-        records.append(_record(acked, *found[:6]))
+    for hole in holes(_told(db, sink), after, newest(db)):
+        for found in _overlapping(db, hole):
+            record = _record(hole, found, *clocks[found[7]])
+            size = max(1, len(record.samples))
+            if records and limit < size:
+                return outbox, records
+            limit -= size
+            records.append(record)
     return outbox, records
 
 
-def trim(db: sqlite3.Connection, bounds: Bounds, now: int, monotonic: int) -> int:
+def trim(db: sqlite3.Connection, bounds: Bounds, now: Now) -> int:
     """Delete the oldest samples beyond the bounds, and tell of it; how many went."""
     bound = max(_beyond_age(db, now, bounds.age), _beyond_size(db, bounds))
-    where, names = "kind = :kind AND seq < :seq", {"kind": SAMPLES, "seq": bound}
-    span = db.execute(f"SELECT min(at), max(at) FROM block WHERE {where}", names).fetchone()  # noqa: S608 - a constant
-    dropped = _delete(db, where, names) if bound else 0
+    if not bound:
+        return 0
+    going = db.execute(
+        "SELECT seq, count, at FROM block WHERE kind = ? AND seq < ? ORDER BY seq", (SAMPLES, bound)
+    ).fetchall()
+    gone = joined((seq, seq + count - 1) for seq, count, _ in going)
+    wanted: list[Range] = []
+    for sink in bounds.sinks:
+        told = _told(db, sink)
+        wanted += [hole for span in gone for hole in holes(told, span[0] - 1, span[1])]
+        _mark(db, sink, gone)
+    db.execute("DELETE FROM block WHERE kind = ? AND seq < ?", (SAMPLES, bound))
+    dropped = joined(wanted)
     if dropped:
-        append(db, [gap(span[0], span[1], dropped, now, monotonic)])
-    return dropped
+        times = [at for seq, count, at in going if common([(seq, seq + count - 1)], dropped)]
+        append(db, [gap(min(times), max(times), length(dropped), now)], now)
+    return length(dropped)
 
 
-def gap(start: int, end: int, records: int | None, now: int, monotonic: int) -> Block:
+def gap(start: int, end: int, records: int | None, now: Now) -> Block:
     """`records` None: nobody knows how many."""
     body = {"from": start, "to": end, "records": records}
-    return record_block(GAP, "", body, now, monotonic)
+    return record_block(GAP, "", body, now.wall, now.monotonic)
 
 
-def _beyond_age(db: sqlite3.Connection, now: int, age: int) -> int:
-    """The seq that the first sample to keep has, 0 when it is too early to clean up."""
+def _overlapping(
+    db: sqlite3.Connection, hole: Range
+) -> Iterator[tuple[int, str, str, int, int, bytes, int, int]]:
+    yield from db.execute(
+        f"SELECT seq, kind, device, at, monotonic, body, count, clock {_FROM}"
+        " AND seq <= :last AND seq + count - 1 >= :seq ORDER BY seq",
+        {"seq": hole[0], "last": hole[1]},
+    )
+
+
+def _told(db: sqlite3.Connection, sink: str) -> list[Range]:
+    return db.execute(
+        "SELECT first, last FROM told WHERE sink = ? ORDER BY first", (sink,)
+    ).fetchall()
+
+
+def _mark(db: sqlite3.Connection, sink: str, spans: Sequence[Range]) -> None:
+    """The sink has these, or never will."""
+    for first, last in spans:
+        touched = db.execute(
+            "SELECT first, last FROM told WHERE sink = ? AND first <= ? AND last >= ?",
+            (sink, last + 1, first - 1),
+        ).fetchall()
+        _replace(db, sink, touched, joined([*touched, (first, last)]))
+
+
+def _replace(db: sqlite3.Connection, sink: str, old: Iterable[Range], new: Iterable[Range]) -> None:
+    db.executemany("DELETE FROM told WHERE sink = ? AND first = ?", [(sink, a) for a, _ in old])
+    db.executemany("INSERT INTO told VALUES (?, ?, ?)", [(sink, *span) for span in new])
+
+
+def _clock(db: sqlite3.Connection, now: Now) -> int:
+    """The number under which this boot and state of the clock are known."""
+    last = db.execute("SELECT id, boot, synced FROM clock ORDER BY id DESC LIMIT 1").fetchone()
+    if last[1:] == (now.boot, int(now.synced)):
+        return int(last[0])
+    db.execute("DELETE FROM clock WHERE id > 0 AND id NOT IN (SELECT clock FROM block)")
+    db.execute("INSERT INTO clock VALUES (?, ?, ?)", (last[0] + 1, now.boot, int(now.synced)))
+    return int(last[0]) + 1
+
+
+def _beyond_age(db: sqlite3.Connection, now: Now, age: int) -> int:
+    """The seq that the first sample to keep has, 0 when it is too early to clean up.
+
+    Within one boot the monotonic clock counts: a wall clock that is set right makes nothing old.
+    """
     oldest = db.execute(
-        "SELECT at FROM block WHERE kind = ? ORDER BY seq LIMIT 1", (SAMPLES,)
+        "SELECT at, monotonic, boot FROM block JOIN clock ON clock.id = block.clock"
+        " WHERE kind = ? ORDER BY seq LIMIT 1",
+        (SAMPLES,),
     ).fetchone()
-    if oldest is None or oldest[0] >= now - age - age // TRIM_SHARE:
+    if oldest is None:
+        return 0
+    here = oldest[2] == now.boot
+    old = now.monotonic - oldest[1] if here else now.wall - oldest[0]
+    if old <= age + age // TRIM_SHARE:
         return 0
     young = db.execute(
-        "SELECT seq FROM block WHERE at >= ? ORDER BY seq LIMIT 1", (now - age,)
+        "SELECT seq FROM block JOIN clock ON clock.id = block.clock"
+        " WHERE CASE boot WHEN :boot THEN :mono - monotonic ELSE :wall - at END <= :age"
+        " ORDER BY seq LIMIT 1",
+        {"boot": now.boot, "mono": now.monotonic, "wall": now.wall, "age": age},
     ).fetchone()
     return int(young[0]) if young else _BEYOND_ALL
 
@@ -171,23 +299,20 @@ def _beyond_size(db: sqlite3.Connection, bounds: Bounds) -> int:
     return 0 if oldest is None else int(oldest + (newest - oldest) // TRIM_SHARE + 1)
 
 
-def _delete(db: sqlite3.Connection, where: str, names: dict[str, object]) -> int:
-    found = db.execute(f"SELECT coalesce(sum(count), 0) FROM block WHERE {where}", names)  # noqa: S608 - our own constants
-    gone: int = found.fetchone()[0]
-    if gone:
-        db.execute(f"DELETE FROM block WHERE {where}", names)  # noqa: S608 - our own constants
-        db.execute("UPDATE life SET depth = depth - ?", (gone,))
-    return gone
-
-
 def _record(
-    acked: int, seq: int, kind: str, device: str, at: int, monotonic: int, body: bytes
+    hole: Range,
+    found: _Row,
+    boot: str,
+    synced: bool,  # noqa: FBT001 - a column
 ) -> OutboxRecord:
-    """Of samples: those that are beyond the cursor."""
+    """Of samples: those within the hole."""
+    seq, kind, device, at, monotonic, body, _, _ = found
     if kind != SAMPLES:
-        return OutboxRecord(seq, kind, device, at, monotonic, body=unpack_record(body))
-    past = max(0, acked + 1 - seq)
-    return OutboxRecord(seq + past, kind, device, at, monotonic, unpack_samples(body)[past:])
+        content = unpack_record(body)
+        return OutboxRecord(seq, kind, device, at, monotonic, (), content, boot, synced)
+    past, end = max(0, hole[0] - seq), hole[1] - seq + 1
+    samples = unpack_samples(body)[past:end]
+    return OutboxRecord(seq + past, kind, device, at, monotonic, samples, {}, boot, synced)
 
 
 def _page_size(db: sqlite3.Connection) -> int:

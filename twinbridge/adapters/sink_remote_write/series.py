@@ -18,7 +18,8 @@ STALE: Final[float] = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))
 def write_request(records: Iterable[OutboxRecord], labels: Mapping[str, str]) -> Any:  # noqa: ANN401 - a message class made at runtime
     """Numbers and booleans; strings, and what has no value, are not told. Times in ms.
 
-    Of two samples of one property within a millisecond the later one counts.
+    A bad sample is a stale marker of its own time. Of two samples of one property within a
+    millisecond the later one counts.
     """
     columns: dict[tuple[str, str], dict[int, float]] = {}
     for record in records:
@@ -29,13 +30,24 @@ def write_request(records: Iterable[OutboxRecord], labels: Mapping[str, str]) ->
                 column[sample.source_time // MILLISECOND] = number
     request = WriteRequest()
     for (device, name), column in columns.items():
-        series = request.timeseries.add()
-        own = {**labels, "__name__": METRIC, "device": device, "property": name}
-        for label, text in sorted(own.items()):
-            series.labels.add(name=label, value=text)
-        for timestamp, number in sorted(column.items()):
-            series.samples.add(value=number, timestamp=timestamp)
+        own = {"__name__": METRIC, "device": device, "property": name}
+        _add(request, {**labels, **own}, sorted(column.items()))
     return request
+
+
+def probe(name: str, at: int, labels: Mapping[str, str]) -> Any:  # noqa: ANN401 - as above
+    """One sample of a series of that name, UTC ns."""
+    request = WriteRequest()
+    _add(request, {**labels, "__name__": name}, [(at // MILLISECOND, 0.0)])
+    return request
+
+
+def _add(request: Any, labels: Mapping[str, str], samples: Iterable[tuple[int, float]]) -> None:  # noqa: ANN401 - as above
+    series = request.timeseries.add()
+    for label, text in sorted(labels.items()):
+        series.labels.add(name=label, value=text)
+    for timestamp, number in samples:
+        series.samples.add(value=number, timestamp=timestamp)
 
 
 def _number(sample: Sample) -> float | None:

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cramjam
 import httpx
 from typing_extensions import override
 
-from twinbridge.adapters.sink_remote_write.series import write_request
+from twinbridge.adapters.sink_remote_write.series import probe, write_request
 from twinbridge.errors import HubRefused, HubUnavailable
-from twinbridge.ports import OutboxBatch, Sink
+from twinbridge.ports import OutboxBatch, OutboxRecord, Sink
 
 TIMEOUT_SECONDS: Final = 30.0
+PROBE: Final = "twinbridge_late_samples_probe"
+"""The series that tells whether an engine takes late samples; its value means nothing."""
+_NEVER: Final = re.compile(
+    r"out.of.(order|bounds)|too.(far.)?(old|behind)|duplicate.(sample|time)", re.IGNORECASE
+)
+"""How Prometheus and Mimir word that a sample's time is past taking."""
+_CONFLICT: Final = 409
+"""Thanos' answer to the same."""
 _TOLD: Final = 300
 """So many characters of an answer's text are repeated in an error."""
 _HEADERS: Final = {
@@ -53,12 +63,27 @@ class RemoteWrite(Sink):
     def kinds(self) -> frozenset[str]:
         return frozenset({"samples"})
 
+    @property
+    @override
+    def connection(self) -> int:
+        return 0
+
+    @override
+    async def takes_late(self, since: int) -> bool:
+        try:
+            for at in (time.time_ns(), since):
+                await self._post(_compressed(probe(PROBE, at, self._labels)))
+        except HubRefused:
+            return False
+        return True
+
     @override
     async def send(self, batch: OutboxBatch) -> None:
-        request = write_request(batch.records, self._labels)
-        if not request.timeseries:
-            return
-        body = bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
+        body = await asyncio.to_thread(_encoded, batch.records, self._labels)
+        if body:
+            await self._post(body)
+
+    async def _post(self, body: bytes) -> None:
         try:
             headers = _HEADERS | await asyncio.to_thread(self._authorization)
             answer = await self._client.post(self._url, content=body, headers=headers)
@@ -88,6 +113,16 @@ async def open_remote_write(
         yield RemoteWrite(client, url, labels, token_file)
 
 
+def _encoded(records: Sequence[OutboxRecord], labels: Mapping[str, str]) -> bytes:
+    """Of what an engine of numbers can be told; empty for nothing. Runs in a thread."""
+    request = write_request(records, labels)
+    return _compressed(request) if request.timeseries else b""
+
+
+def _compressed(request: Any) -> bytes:  # noqa: ANN401 - a message class made at runtime
+    return bytes(cramjam.snappy.compress_raw(request.SerializeToString()))
+
+
 def _judge(url: str, answer: httpx.Response) -> None:
     """Raises HubUnavailable for what may pass by itself or by a person's new token."""
     if answer.is_success:
@@ -95,7 +130,8 @@ def _judge(url: str, answer: httpx.Response) -> None:
     said = f"{url}: {answer.status_code} {answer.text[:_TOLD].strip()}"
     if answer.status_code in {401, 403, 404, 408, 429} or not answer.is_client_error:
         raise HubUnavailable(said, retry_after=_retry_after(answer))
-    raise HubRefused(said)
+    late = answer.status_code == _CONFLICT or bool(_NEVER.search(answer.text[:_TOLD]))
+    raise HubRefused(said, for_good=late)
 
 
 def _retry_after(answer: httpx.Response) -> float | None:
