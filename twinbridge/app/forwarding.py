@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from time import monotonic
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import structlog
 from prometheus_client import Counter
@@ -25,8 +25,8 @@ TRIES: Final = 5
 SUSPICIOUS: Final = 20
 """So many refused in a row are no matter of a record."""
 FEW: Final = 50
-"""Then so many are set aside together where the sink says for good: an outage may be of millions
-that are all too old.
+"""Then so many neighbours are set aside together where the sink says for good: an outage may be of
+millions that are all too old.
 """
 
 REFUSED: Final = Counter(
@@ -34,6 +34,8 @@ REFUSED: Final = Counter(
     "Samples and records set aside since the sink refused them, by sink.",
     ["sink"],
 )
+
+_Part: TypeAlias = Sequence[OutboxRecord]
 
 _log = structlog.get_logger(__name__)
 
@@ -129,58 +131,57 @@ class Forwarder:
     async def _deliver(self, batch: OutboxBatch) -> None:
         """All of it, in ever smaller parts where it is refused."""
         wanted = [record for record in batch.records if record.kind in self._sink.kinds]
-        parts = [wanted] if wanted else []
+        parts: list[_Part] = [wanted] if wanted else []
         while parts:
             part = parts.pop()
-            if await self._taken(batch, part):
+            smaller = await self._sent(batch, part)
+            if not smaller:
                 await self._outbox.ack(self._sink.name, part[0].seq, _last_seq(part))
-            else:
-                parts += reversed(_halves(part))
+            parts += smaller
         await self._outbox.ack(self._sink.name, batch.records[0].seq, _last_seq(batch.records))
 
-    async def _taken(self, batch: OutboxBatch, part: Sequence[OutboxRecord]) -> bool:
-        """False: it is refused, and shall be parted. Else the sink has it, or it is set aside."""
+    async def _sent(self, batch: OutboxBatch, part: _Part) -> list[_Part]:
+        """Empty once the sink has it or it is set aside; else its halves, the later one first."""
         failures = refusals = 0
         while True:
             await self._released.wait()
             try:
                 await self._sink.send(batch._replace(records=part))
             except HubUnavailable as error:
-                failures += 1
                 self._say(str(error))
+                failures += 1
                 await self._back_off(failures, error.retry_after)
-                continue
             except HubRefused as error:
                 refusals += 1
-                verdict = self._judge(part, error, refusals)
-                if verdict is not None:
-                    return verdict
-                await self._back_off(failures := failures + 1, None)
-                continue
-            self._refused_in_a_row = 0
-            self._say("")
-            return True
+                if _length(part) > (FEW if error.for_good and self._many else 1):
+                    return _halves(part)
+                if self._set_aside(part, error, refusals):
+                    return []
+                failures += 1
+                await self._back_off(failures, None)
+            else:
+                self._refused_in_a_row = 0
+                self._say("")
+                return []
 
-    def _judge(self, part: Sequence[OutboxRecord], error: HubRefused, refusals: int) -> bool | None:
-        """Of a refused part: False to part it, True once it is set aside, None to ask again."""
-        many = self._refused_in_a_row >= SUSPICIOUS
-        if _length(part) > (FEW if many and error.for_good else 1):
-            return False
+    @property
+    def _many(self) -> bool:
+        return self._refused_in_a_row >= SUSPICIOUS
+
+    def _set_aside(self, part: _Part, error: HubRefused, refusals: int) -> bool:
+        """False: it is to be tried again."""
         if not error.for_good:
-            if many:  # it is not the record: what is refused now may be taken once that is mended
+            if self._many:  # it is not the record: once that is mended it may be taken
                 self._say(f"it refuses everything: {error}")
-                return None
+                return False
             if refusals < TRIES:
-                return None
-        self._set_aside(part, error)
-        return True
-
-    def _set_aside(self, part: Sequence[OutboxRecord], error: HubRefused) -> None:
+                return False
         self._refused_in_a_row += 1
         REFUSED.labels(self._sink.name).inc(_length(part))
         tell = _log.error if self._refused_in_a_row <= SUSPICIOUS else _log.debug
         tell("refused for good", sink=self._sink.name, seq=part[0].seq, records=_length(part),
              kind=part[0].kind, device=part[0].device, why=str(error))  # fmt: skip
+        return True
 
     def _say(self, trouble: str) -> None:
         """Once, when it begins and when it is over."""
@@ -205,13 +206,13 @@ def _last_seq(records: Sequence[OutboxRecord]) -> int:
     return records[-1].seq + max(1, len(records[-1].samples)) - 1
 
 
-def _halves(records: Sequence[OutboxRecord]) -> list[list[OutboxRecord]]:
+def _halves(part: _Part) -> list[_Part]:
     """Of two or more samples and records; a record of samples is parted too if it is alone."""
-    if len(records) > 1:
-        middle = len(records) // 2
-        return [list(records[:middle]), list(records[middle:])]
-    record = records[0]
+    if len(part) > 1:
+        middle = len(part) // 2
+        return [part[middle:], part[:middle]]
+    record = part[0]
     middle = len(record.samples) // 2
     first = record._replace(samples=record.samples[:middle])
     second = record._replace(seq=record.seq + middle, samples=record.samples[middle:])
-    return [[first], [second]]
+    return [[second], [first]]

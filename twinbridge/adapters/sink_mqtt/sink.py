@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-import structlog
 from typing_extensions import override
 
 from twinbridge.adapters.sink_mqtt.payload import messages
@@ -28,8 +27,6 @@ _ITS_OWN_FAULT: Final = frozenset({144, 149, 153})
 """MQTT 5 (2.4): of the topic, the size, the format of this message, and of no other."""
 _TAKE_SECONDS: Final = 30.0
 
-_log = structlog.get_logger(__name__)
-
 
 class MqttUpstream(Sink):
     """Made by `open_mqtt_upstream`. `prefix`: where all topics begin."""
@@ -40,7 +37,7 @@ class MqttUpstream(Sink):
         self._node = node
         self._there: Connection | None = None
         self._count = 0
-        self._alone = False
+        self._heard = False
         self._why = f"{broker.endpoint}: not connected"
 
     @property
@@ -78,6 +75,8 @@ class MqttUpstream(Sink):
                 size += len(payload)
             if flying:
                 await self._landed(flying)
+        except HubUnavailable:
+            raise
         except (LinkLost, Unreachable, TimeoutError) as error:
             there.drop()  # what is under way on it is sent again, on another
             why = str(error) or "the broker does not acknowledge what it is sent"
@@ -88,7 +87,7 @@ class MqttUpstream(Sink):
         async with asyncio.timeout(_TAKE_SECONDS):
             await asyncio.wait(flying)
         codes = {future.result() for future in flying}
-        self._note_audience(nobody=codes == {faults.NOBODY_LISTENS})
+        self._check_audience(codes)
         refused = {code for code in codes if faults.refused(code)}
         if not refused:
             return
@@ -97,10 +96,15 @@ class MqttUpstream(Sink):
             raise HubRefused(f"{self._broker.endpoint}: it refuses a message: {why}")
         raise HubUnavailable(f"{self._broker.endpoint}: it takes no messages: {why}")
 
-    def _note_audience(self, *, nobody: bool) -> None:
-        if nobody and not self._alone:
-            _log.warning("nobody has subscribed to what goes upstream", prefix=self._prefix)
-        self._alone = nobody
+    def _check_audience(self, codes: set[int]) -> None:
+        """After a crash a broker may have lost who subscribed: until somebody has heard one message
+        of this connection, what nobody heard is sent again. Raises HubUnavailable.
+        """
+        if codes != {faults.NOBODY_LISTENS}:
+            self._heard = True
+        if not self._heard:
+            where = f"{self._broker.endpoint}: {self._prefix}"
+            raise HubUnavailable(f"{where}: nobody has subscribed; it is sent once somebody has")
 
     async def stay(self) -> None:
         """Keep the connection; never ends by itself."""
@@ -110,6 +114,7 @@ class MqttUpstream(Sink):
         try:
             async with connected(self._broker, _ignore) as self._there:
                 self._count += 1
+                self._heard = False
                 await self._there.until_lost()
         except Unreachable as error:
             self._why = str(error)
