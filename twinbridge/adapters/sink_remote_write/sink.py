@@ -72,18 +72,19 @@ class RemoteWrite(Sink):
     async def takes_late(self, since: int) -> bool:
         try:
             for at in (time.time_ns(), since):
-                await self._post(_compressed(probe(PROBE, at, self._labels)))
+                await self.post(_compressed(probe(PROBE, at, self._labels)))
         except HubRefused:
             return False
         return True
 
     @override
     async def send(self, batch: OutboxBatch) -> None:
-        body = await asyncio.to_thread(_encoded, batch.records, self._labels)
+        body = await asyncio.to_thread(encoded, batch.records, self._labels)
         if body:
-            await self._post(body)
+            await self.post(body)
 
-    async def _post(self, body: bytes) -> None:
+    async def post(self, body: bytes) -> None:
+        """A request as `encoded` makes it. Raises HubUnavailable, HubRefused."""
         try:
             headers = _HEADERS | await asyncio.to_thread(self._authorization)
             answer = await self._client.post(self._url, content=body, headers=headers)
@@ -113,7 +114,7 @@ async def open_remote_write(
         yield RemoteWrite(client, url, labels, token_file)
 
 
-def _encoded(records: Sequence[OutboxRecord], labels: Mapping[str, str]) -> bytes:
+def encoded(records: Sequence[OutboxRecord], labels: Mapping[str, str]) -> bytes:
     """Of what an engine of numbers can be told; empty for nothing. Runs in a thread."""
     request = write_request(records, labels)
     return _compressed(request) if request.timeseries else b""
