@@ -22,8 +22,18 @@ from typing import Any
 
 import httpx
 import orjson
-from rig import HERE, TWINBRIDGE, Broken, arguments, cpu_seconds, finish, free_port, process
-from rig import resident_mib, show  # isort: skip
+from rig import (
+    HERE,
+    TWINBRIDGE,
+    Broken,
+    arguments,
+    cpu_seconds,
+    finish,
+    free_port,
+    process,
+    resident_mib,
+    show,
+)
 
 API = "devices.twinbridge.io/v1alpha1"
 BASE = f"/apis/{API}/namespaces/default"
@@ -108,7 +118,8 @@ class Edge:
     async def run(self, until: float) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            for self.turn in count(self.turn + 1):
+            for turn in count(self.turn + 1):
+                self.turn = turn
                 for number in self.devices:
                     await self._apply(reader, writer, number)
                 if time.monotonic() >= until:

@@ -204,7 +204,7 @@ def test_a_wrong_type_is_refused_by_its_field(api: Api, run: str) -> None:
     bad["spec"]["nodeName"] = 7
     status = api.refused(422, "POST", DEVICES, bad)
     assert status["reason"] == "Invalid"
-    [cause] = status["details"]["causes"]
+    cause = status["details"]["causes"][0]
     assert cause["field"] == "spec.nodeName"
     assert cause["reason"] == "FieldValueTypeInvalid"
     assert status["details"]["kind"] == "Device"
@@ -465,7 +465,7 @@ def test_server_side_apply_conflicts_with_another_owner_unless_forced(api: Api, 
     theirs = device_of(run, "pump", "edge-2")
     code, status = applied(api, path, theirs, "second")
     assert (code, status["reason"]) == (409, "Conflict")
-    [cause] = status["details"]["causes"]
+    cause = status["details"]["causes"][0]
     assert cause["reason"] == "FieldManagerConflict"
     assert cause["field"] == ".spec.nodeName"
     assert cause["message"].startswith('conflict with "first"')

@@ -1,41 +1,35 @@
 """Who manages which fields, and server-side apply.
 
-Source: Kubernetes, Server-Side Apply; sigs.k8s.io/structured-merge-diff/v4 (FieldsV1).
-A field is named by its path, in the elements of FieldsV1: `f:spec`, `k:{"name":"run"}`, `v:"a"`.
+Source: Kubernetes, Server-Side Apply; sigs.k8s.io/structured-merge-diff/v4, merge.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
-
-import orjson
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from typing import Any, Final
 
 from twinbridge.errors import TwinBridgeError
-from twinbridge.hub.schema import Json, ResourceSchema, Schema, child
+from twinbridge.hub.field_sets import (
+    ITSELF,
+    Fields,
+    common,
+    differing,
+    dotted,
+    element,
+    fields_of,
+    holds,
+    in_order,
+    manageable,
+    minus,
+    paths,
+    union,
+)
+from twinbridge.hub.schema import ResourceSchema
+from twinbridge.hub.structure import Json, Structure
 
-Path: TypeAlias = tuple[str, ...]
-Fields: TypeAlias = dict[Path, Any]
-"""Each leaf with its value; an item of a keyed list also by itself, as PRESENT."""
-
-PRESENT: Final = object()
-_SERVERS: Final = frozenset(
-    (
-        "name", "namespace", "generateName", "uid", "resourceVersion", "generation", "selfLink",
-        "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields",
-    )
-)  # fmt: skip
-_ANY: Final[Json] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-_METADATA: Final[Json] = {
-    "properties": {
-        "finalizers": {"x-kubernetes-list-type": "set"},
-        "ownerReferences": {
-            "x-kubernetes-list-type": "map",
-            "x-kubernetes-list-map-keys": ["uid"],
-            "items": _ANY,
-        },
-    }
-}
+_BY_STATUS: Final = ("apiVersion", "kind", "status")
+_NOTHING: Final[Fields] = {}
 
 
 class ApplyConflict(TwinBridgeError):
@@ -44,19 +38,6 @@ class ApplyConflict(TwinBridgeError):
     def __init__(self, causes: list[tuple[str, str]]) -> None:
         super().__init__(f"{len(causes)} fields are managed by others")
         self.causes = causes
-
-
-class _Owner(NamedTuple):
-    manager: str
-    operation: str
-    subresource: str
-    api_version: str
-    time: str
-    fields: frozenset[Path]
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return self.manager, self.operation, self.subresource
 
 
 def apply(
@@ -70,32 +51,28 @@ def apply(
     now: str,
     api_version: str,
 ) -> Json:
-    """The whole object as the manager wants it, with managedFields. Raises ApplyConflict."""
-    root = _rooted(schema)
-    wanted = dict(_managed(applied, root, subresource))
-    before = live or {}
-    there = dict(_leaves(before, root, ()))
-    owners = _owners(before)
-    mine = (manager, "Apply", subresource)
-    others = [owner for owner in owners if owner.key != mine]
-    changed = {path for path, value in wanted.items() if not _equal(there, path, value)}
-    conflicts = [
-        (_dotted(path), _told(owner)) for owner in others for path in sorted(owner.fields & changed)
-    ]
-    if conflicts and not force:
-        raise ApplyConflict(conflicts)
-    others = [owner._replace(fields=owner.fields - changed) for owner in others]
-    was = next((owner for owner in owners if owner.key == mine), None)
-    kept: frozenset[Path] = frozenset().union(*(owner.fields for owner in others), wanted)
-    dropped = (was.fields if was else frozenset()) - kept
-    new = _merged(before, _allowed(applied, subresource), root)
-    for path in sorted(dropped, key=len):  # an item before what is in it
-        if not _is_key(path) and not any(other[: len(path)] == path for other in kept):
-            new = _dropped(new, path)
-    entry = _Owner(manager, "Apply", subresource, api_version, now, frozenset(wanted))
-    if was and was.fields == entry.fields:
-        entry = entry._replace(time=was.time)
-    return _with_owners(new, [*others, entry])
+    """The whole object as the manager wants it, with managedFields. Raises ApplyConflict.
+
+    The usual case is quick: a manager applies the same fields again, and shares none of them.
+    """
+    root, before = schema.structure, live or {}
+    given = _counted(applied, subresource)
+    wanted = fields_of(manageable(given), root)
+    mine = _entry(manager, "Apply", subresource, api_version, now)
+    was, others = _apart(before, mine)
+    if any(common(other["fieldsV1"], wanted) for other in others):
+        changed = differing(manageable(before), manageable(given), root) or _NOTHING
+        conflicts = list(_conflicts(others, changed))
+        if conflicts and not force:
+            raise ApplyConflict(conflicts)
+        others = [_less(other, changed) for other in others]
+    new = merged(before, given, root)
+    if was is not None and was["fieldsV1"] == wanted:
+        return _with_owners(new, [*others, {**was, "apiVersion": api_version}])
+    if was is not None:
+        kept = reduce(union, (other["fieldsV1"] for other in others), wanted)
+        new = _map_without(new, minus(was["fieldsV1"], kept), kept, root)
+    return _with_owners(new, [*others, {**mine, "fieldsV1": in_order(wanted)}])
 
 
 def track_update(
@@ -109,225 +86,153 @@ def track_update(
     api_version: str,
 ) -> Json:
     """`new` with managedFields: what differs from `old` is the manager's from now on."""
-    root = _rooted(schema)
-    before = dict(_leaves(old or {}, root, ()))
-    after = dict(_leaves(new, root, ()))
-    changed = {path for path, value in after.items() if not _equal(before, path, value)}
-    gone = before.keys() - after.keys()
+    before, after = _where_they_differ(old or {}, new)
+    changed = differing(before, after, schema.structure) or _NOTHING
+    gone = minus(fields_of(before, schema.structure), fields_of(after, schema.structure))
     reset = new["metadata"].get("managedFields") in ([], [{}])
-    owners = [] if reset or old is None else _owners(old)
-    mine = (manager, "Update", subresource)
-    was = next((owner for owner in owners if owner.key == mine), None)
-    others = [
-        owner._replace(fields=owner.fields - changed - gone)
-        for owner in owners
-        if owner.key != mine
-    ]
-    had = was.fields if was else frozenset()
-    time = now if changed or was is None else was.time
-    fields = (had - gone) | changed
-    entry = _Owner(manager, "Update", subresource, api_version, time, frozenset(fields))
-    return _with_owners(new, [*others, entry])
+    mine = _entry(manager, "Update", subresource, api_version, now)
+    was, others = _apart({} if reset or old is None else old, mine)
+    touched = union(changed, gone)
+    others = [_less(other, touched) for other in others] if touched else others
+    had = was["fieldsV1"] if was else _NOTHING
+    if was and not touched:
+        mine["time"] = was["time"]
+    fields = in_order(union(minus(had, gone), changed))
+    return _with_owners(new, [*others, {**mine, "fieldsV1": fields}])
 
 
-def _rooted(schema: ResourceSchema) -> Schema:
-    properties = {**schema.root.get("properties", {}), "metadata": _METADATA}
-    return {**schema.root, "properties": properties}
+def _counted(applied: Json, subresource: str) -> Json:
+    """What of an applied object counts: by /status the status alone."""
+    if subresource != "status":
+        return applied
+    made: Json = {name: applied[name] for name in _BY_STATUS if name in applied}
+    named = {k: v for k, v in applied.get("metadata", {}).items() if k in ("name", "namespace")}
+    return {**made, "metadata": named}
 
 
-def _allowed(applied: Json, subresource: str) -> Json:
-    """What of an applied object counts: by /status the status alone, else all but it."""
-    if subresource == "status":
-        names: Collection[str] = ("apiVersion", "kind", "metadata", "status")
-        made = {name: applied[name] for name in names if name in applied}
-        made["metadata"] = {
-            k: v for k, v in applied.get("metadata", {}).items() if k in ("name", "namespace")
-        }
-        return made
-    return dict(applied)
+def _where_they_differ(old: Json, new: Json) -> tuple[Json, Json]:
+    """What can be managed of both, without the parts that one has from the other."""
+    shared = [name for name, value in new.items() if old.get(name) is value]
+    before = manageable({k: v for k, v in old.items() if k not in shared})
+    return before, manageable({k: v for k, v in new.items() if k not in shared})
 
 
-def _managed(applied: Json, root: Schema, subresource: str) -> Iterator[tuple[Path, Any]]:
-    return _leaves(_allowed(applied, subresource), root, ())
-
-
-def _leaves(value: Any, schema: Schema, path: Path) -> Iterator[tuple[Path, Any]]:  # noqa: ANN401 - any JSON
-    """Every field that somebody can manage."""
-    if isinstance(value, dict) and schema.get("x-kubernetes-map-type") != "atomic":
-        if path and not value:
-            yield path, value
-        for name, inner in value.items():
-            if _is_the_servers(path, name):
-                continue
-            yield from _leaves(inner, child(schema, name), (*path, f"f:{name}"))
-    elif isinstance(value, list) and _list_type(schema) in ("map", "set"):
-        if not value:
-            yield path, value
-        for item in value:
-            element = _element(item, schema)
-            yield (*path, element), PRESENT
-            if element.startswith("k:"):
-                yield from _leaves(item, schema.get("items", {}), (*path, element))
-    else:
-        yield path, value
-
-
-def _is_the_servers(path: Path, name: str) -> bool:
-    if not path:
-        return name in ("apiVersion", "kind")
-    return path == ("f:metadata",) and name in _SERVERS
-
-
-def _list_type(schema: Schema) -> str:
-    return str(schema.get("x-kubernetes-list-type", "atomic"))
-
-
-def _element(item: Any, schema: Schema) -> str:  # noqa: ANN401 - any JSON
-    keys = schema.get("x-kubernetes-list-map-keys")
-    if keys and isinstance(item, dict):
-        named = {key: item.get(key) for key in sorted(keys)}
-        return f"k:{orjson.dumps(named).decode()}"
-    return f"v:{orjson.dumps(item).decode()}"
-
-
-def _equal(there: Mapping[Path, Any], path: Path, value: Any) -> bool:  # noqa: ANN401 - any JSON
-    return path in there and type(there[path]) is type(value) and there[path] == value
-
-
-def _merged(live: Any, applied: Any, schema: Schema) -> Any:  # noqa: ANN401 - any JSON
-    if isinstance(applied, dict) and isinstance(live, dict):
-        if schema.get("x-kubernetes-map-type") == "atomic":
-            return applied
+def merged(live: Any, applied: Any, at: Structure) -> Any:  # noqa: ANN401 - any JSON
+    """The live value with the applied one in it."""
+    if isinstance(applied, dict) and isinstance(live, dict) and not at.atomic:
         made = dict(live)
         for name, value in applied.items():
-            made[name] = _merged(live.get(name), value, child(schema, name))
+            below = isinstance(value, dict | list) and name in live
+            made[name] = merged(live[name], value, at.child(name)) if below else value
         return made
-    if isinstance(applied, list) and isinstance(live, list) and _list_type(schema) != "atomic":
-        return _merged_list(live, applied, schema)
+    if isinstance(applied, list) and isinstance(live, list) and at.granular:
+        return _merged_list(live, applied, at)
     return applied
 
 
-def _merged_list(live: list[Any], applied: list[Any], schema: Schema) -> list[Any]:
-    wanted = {_element(item, schema): item for item in applied}
+def _merged_list(live: list[Any], applied: list[Any], at: Structure) -> list[Any]:
+    wanted = {element(item, at): item for item in applied}
+    if len(wanted) < len(applied):
+        return applied  # an item that is given twice is for the schema to refuse
     made = []
     for item in live:
-        given = wanted.pop(_element(item, schema), None)
-        made.append(item if given is None else _merged(item, given, schema.get("items", {})))
+        given = wanted.pop(element(item, at), None)
+        made.append(item if given is None else merged(item, given, at.item()))
     return [*made, *wanted.values()]
 
 
-def _is_key(path: Path) -> bool:
-    """Whether it is what an item of a keyed list is known by: that goes with the item alone."""
-    if len(path) < 2 or not path[-2].startswith("k:"):  # noqa: PLR2004 - the item and its field
-        return False
-    return path[-1][2:] in orjson.loads(path[-2][2:])
-
-
-def _dropped(document: Any, path: Path) -> Any:  # noqa: ANN401 - any JSON
-    """Without what is at the path; what is given stays as it was."""
-    if isinstance(document, dict) and path[0][2:] in document:
-        return _without_field(document, path[0][2:], path[1:])
-    if isinstance(document, list):
-        return _without_item(document, path[0], path[1:])
-    return document
-
-
-def _without_field(document: Json, name: str, rest: Path) -> Json:
-    inner = _dropped(document[name], rest) if rest else None
-    if inner in (None, {}, []):  # what was in it alone goes with it
-        return {key: value for key, value in document.items() if key != name}
-    return {**document, name: inner}
-
-
-def _without_item(document: list[Any], head: str, rest: Path) -> list[Any]:
-    named = orjson.loads(head[2:])
-    if not rest:
-        return [item for item in document if not _is_named(item, head, named)]
-    return [_dropped(i, rest) if _is_named(i, head, named) else i for i in document]
-
-
-def _is_named(item: Any, head: str, named: Any) -> bool:  # noqa: ANN401 - any JSON
-    if head.startswith("v:"):
-        return bool(item == named)
-    return isinstance(item, dict) and all(item.get(key) == named[key] for key in named)
-
-
-def _owners(document: Json) -> list[_Owner]:
-    return [
-        _Owner(
-            entry.get("manager", ""),
-            entry.get("operation", "Update"),
-            entry.get("subresource", ""),
-            entry.get("apiVersion", ""),
-            entry.get("time", ""),
-            frozenset(_paths(entry.get("fieldsV1") or {}, ())),
-        )
-        for entry in document.get("metadata", {}).get("managedFields") or ()
-        if isinstance(entry, dict)
-    ]
-
-
-def _paths(fields: Mapping[str, Any], at: Path) -> Iterator[Path]:
-    for name, inner in fields.items():
-        if name == ".":
-            yield at
-        elif inner:
-            yield from _paths(inner, (*at, name))
+def _map_without(
+    value: Json, gone: Fields, kept: Fields, at: Structure, keys: tuple[str, ...] = ()
+) -> Json:
+    """Without the fields that are gone; the keys of an item go with the item alone."""
+    made = dict(value)
+    for name, below in gone.items():
+        field = name[2:]
+        if name == ITSELF or field not in made or field in keys:
+            continue
+        rest = _rest(made[field], below, kept.get(name), at.child(field))
+        if rest in (None, {}, []):  # what was in it alone goes with it
+            del made[field]
         else:
-            yield (*at, name)
+            made[field] = rest
+    return made
 
 
-def _with_owners(document: Json, owners: list[_Owner]) -> Json:
-    entries = [_entry(owner) for owner in owners if owner.fields]
+def _rest(value: Any, gone: Fields, kept: Fields | None, at: Structure) -> Any:  # noqa: ANN401 - any JSON
+    if holds(gone) and kept is None:
+        return None
+    if isinstance(value, dict):
+        return _map_without(value, gone, kept or _NOTHING, at)
+    if isinstance(value, list) and at.granular:
+        return _list_without(value, gone, kept or _NOTHING, at)
+    return value
+
+
+def _list_without(value: list[Any], gone: Fields, kept: Fields, at: Structure) -> list[Any]:
+    made = []
+    for item in value:
+        name = element(item, at)
+        below, stays = gone.get(name), kept.get(name)
+        if below is not None and holds(below) and stays is None:
+            continue
+        if below is not None and isinstance(item, dict):
+            item = _map_without(item, below, stays or _NOTHING, at.item(), at.keys)  # noqa: PLW2901 - less of it
+        made.append(item)
+    return made
+
+
+def _entry(manager: str, operation: str, subresource: str, api_version: str, now: str) -> Json:
+    """Of managedFields, without the fields."""
+    made: Json = {
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": api_version,
+        "time": now,
+        "fieldsType": "FieldsV1",
+    }
+    return {**made, "subresource": subresource} if subresource else made
+
+
+def _key(entry: Json) -> tuple[str, str, str]:
+    return entry["manager"], entry["operation"], entry.get("subresource", "")
+
+
+def _apart(document: Json, mine: Json) -> tuple[Json | None, list[Json]]:
+    """The entry of this manager as it was, and those of all others."""
+    was, others = None, []
+    for entry in document.get("metadata", {}).get("managedFields") or ():
+        if _key(entry) == _key(mine):
+            was = entry
+        else:
+            others.append(entry)
+    return was, others
+
+
+def _less(entry: Json, lost: Fields) -> Json:
+    rest = minus(entry["fieldsV1"], lost)
+    return {**entry, "fieldsV1": rest}
+
+
+def _with_owners(document: Json, owners: Iterable[Json]) -> Json:
+    entries = sorted((owner for owner in owners if owner["fieldsV1"]), key=_rank)
     return {**document, "metadata": {**document["metadata"], "managedFields": entries}}
 
 
-def _entry(owner: _Owner) -> Json:
-    made: Json = {
-        "manager": owner.manager,
-        "operation": owner.operation,
-        "apiVersion": owner.api_version,
-        "time": owner.time,
-        "fieldsType": "FieldsV1",
-        "fieldsV1": _tree(owner.fields),
-    }
-    if owner.subresource:
-        made["subresource"] = owner.subresource
-    return made
+def _rank(entry: Json) -> tuple[str, ...]:
+    """The API server's order, so that it says nothing of who wrote last."""
+    subresource = entry.get("subresource", "")
+    time, manager = entry["time"], entry["manager"]
+    return entry["operation"], time, manager, entry["apiVersion"], subresource
 
 
-def _tree(paths: Collection[Path]) -> Json:
-    made: Json = {}
-    for path in sorted(paths):
-        at = made
-        for element in path:
-            at = at.setdefault(element, {})
-    for path in paths:
-        at = made
-        for element in path:
-            at = at[element]
-        if at:
-            at["."] = {}
-    return made
+def _conflicts(others: Iterable[Json], changed: Fields) -> Iterator[tuple[str, str]]:
+    for other in others:
+        for path in sorted(paths(common(other["fieldsV1"], changed))):
+            yield dotted(path), _told(other)
 
 
-def _told(owner: _Owner) -> str:
-    where = f' with subresource "{owner.subresource}"' if owner.subresource else ""
-    at = f" at {owner.time}" if owner.operation == "Update" and owner.time else ""
-    return f'"{owner.manager}"{where} using {owner.api_version}{at}'
-
-
-def _dotted(path: Path) -> str:
-    """`.spec.properties[name="run"].type`"""
-    said = ""
-    for element in path:
-        if element.startswith("f:"):
-            said += f".{element[2:]}"
-        elif element.startswith("k:"):
-            named = orjson.loads(element[2:])
-            said += (
-                "[" + ",".join(f"{k}={orjson.dumps(v).decode()}" for k, v in named.items()) + "]"
-            )
-        else:
-            said += f"[={element[2:]}]"
-    return said
+def _told(entry: Json) -> str:
+    subresource, updated = entry.get("subresource"), entry["operation"] == "Update"
+    where = f' with subresource "{subresource}"' if subresource else ""
+    at = f" at {entry['time']}" if updated and entry["time"] else ""
+    return f'"{entry["manager"]}"{where} using {entry["apiVersion"]}{at}'

@@ -95,7 +95,7 @@ def kind_of(
         short_names=tuple(names.get("shortNames", ())),
         categories=tuple(names.get("categories", ())),
         namespaced=spec["scope"] == "Namespaced",
-        schema=ResourceSchema.of(crd, version=version["name"]),
+        schema=ResourceSchema.of(crd, version["name"], builtin=builtin),
         columns=tuple(map(_column, version.get("additionalPrinterColumns", ()))),
         selectable=tuple(f["jsonPath"].lstrip(".") for f in version.get("selectableFields", ())),
         has_status="status" in version.get("subresources", {}),

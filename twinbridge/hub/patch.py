@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any, Final
 
 from twinbridge.errors import InvalidInput
+from twinbridge.hub.json_values import same
 
 MOST_OPERATIONS: Final = 10_000
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,9}")
@@ -55,7 +56,7 @@ def _apply(document: Any, operation: Mapping[str, Any], place: str) -> Any:  # n
             _get(document, path, place)
             return _add(_removed(document, path, place), path, _given(operation, place), place)
         case "test":
-            if not _same(_get(document, path, place), _given(operation, place)):
+            if not same(_get(document, path, place), _given(operation, place)):
                 raise PatchFailed(f"{place}: testing value {operation['path']} failed")
             return document
         case "move" | "copy":
@@ -128,14 +129,3 @@ def _removed(document: Any, path: list[str], place: str) -> Any:  # noqa: ANN401
     else:
         del parent[_index(path[-1], len(parent), place)]
     return document
-
-
-def _same(one: object, other: object) -> bool:
-    """Equal as JSON: true is not 1."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_same, one, other))
-    return one == other

@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from twinbridge.errors import TwinBridgeError
-from twinbridge.hub.schema import Cause
+from twinbridge.hub.validation import Cause
 
 if TYPE_CHECKING:
     from twinbridge.hub.kinds import Kind
