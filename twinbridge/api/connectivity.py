@@ -126,7 +126,8 @@ class Connectivity(Model):
         default=["sync_buffered_data", "fetch_missed_updates", "resume_cloud_sync"],
         max_length=3,
         description="What happens then, in the order definitions, alarms, status, buffered data"
-        " whatever the order here. What was buffered is always sent.",
+        " whatever the order here. Without syncBufferedData samples of an outage stay on disk"
+        " until it is given; without fetchMissedUpdates nothing is taken from the hub.",
     )
 
     @property

@@ -14,6 +14,7 @@ import structlog
 
 from twinbridge.app.alarm_table import AlarmTable
 from twinbridge.app.clock import Clock, SystemClock
+from twinbridge.app.clock_watch import ClockWatch
 from twinbridge.app.desired import DesiredTwins
 from twinbridge.app.dispatch import Dispatch
 from twinbridge.app.events import EventLog
@@ -177,6 +178,8 @@ class Agent:
             tasks.create_task(self._dispatch.run(), name="agent dispatch")
             tasks.create_task(self.desired.run(), name="agent desired")
             tasks.create_task(self._history.run(), name="agent history")
+            watch = ClockWatch(self.clock, self.store, self.node)
+            tasks.create_task(watch.run(), name="agent clock")
 
     async def drain(self) -> None:
         """On a graceful stop, after `run` was cancelled: put on disk what is not yet there."""

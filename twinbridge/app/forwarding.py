@@ -60,17 +60,22 @@ class Source(Protocol):
 class Forwarder:
     """Of one sink. `first_backoff` in seconds doubles with each failure in a row.
 
-    `trouble` says why it takes nothing now, or ''.
+    `backfill`: as of Lanes. `trouble` says why it takes nothing now, or ''.
     """
 
     def __init__(
-        self, outbox: Source, sink: Sink, *, first_backoff: float = FIRST_BACKOFF_SECONDS
+        self,
+        outbox: Source,
+        sink: Sink,
+        *,
+        backfill: bool = True,
+        first_backoff: float = FIRST_BACKOFF_SECONDS,
     ) -> None:
         self.trouble = ""
         self._outbox = outbox
         self._sink = sink
         self._first_backoff = first_backoff
-        self._lanes = Lanes(outbox, sink)
+        self._lanes = Lanes(outbox, sink, backfill=backfill)
         self._connection = sink.connection
         self._refused_in_a_row = 0
         self._released = asyncio.Event()

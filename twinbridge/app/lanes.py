@@ -27,11 +27,15 @@ class Queue(Protocol):
 
 
 class Lanes:
-    """Of one sink. Where it takes no late samples, all is one lane, in order."""
+    """Of one sink. Where it takes no late samples, all is one lane, in order.
 
-    def __init__(self, queue: Queue, sink: Sink) -> None:
+    `backfill` False: what waits since an outage goes on waiting.
+    """
+
+    def __init__(self, queue: Queue, sink: Sink, *, backfill: bool = True) -> None:
         self._queue = queue
         self._sink = sink
+        self._backfill = backfill
         self._edge: int | None = None
         """What is of now begins after this number while there are two lanes."""
         self._in_order_until = 0.0
@@ -51,9 +55,14 @@ class Lanes:
         """The oldest of all; `live` says that nothing waits. Raises StoreUnavailable,
         HubUnavailable.
         """
+        if not self._backfill and self._edge is not None:
+            return None
         batch = await self._queue.read(self._sink.name, self._size)
         if batch is None or batch.live:
             self._edge, self._size = None, BATCH
+        elif not self._backfill:
+            self._edge = await self._queue.newest()
+            return None
         elif self._edge is None and monotonic() >= self._in_order_until:
             if await self._sink.takes_late(batch.records[0].at):
                 self._edge = await self._queue.newest()

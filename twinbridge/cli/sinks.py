@@ -37,7 +37,8 @@ def targets_of(telemetry: Telemetry, node: str, site: str) -> Sequence[Target]:
         found.append(Target("prometheus", engine.url, lambda: _prometheus(engine, labels)))
     if (broker := telemetry.mqtt) is not None:
         url = parse_url(broker.broker).endpoint
-        found.append(Target("mqtt", url, lambda: _mqtt(broker, node), MQTT_REWIND_SECONDS, journal=True))
+        mqtt = Target("mqtt", url, lambda: _mqtt(broker, node), MQTT_REWIND_SECONDS, journal=True)
+        found.append(mqtt)
     return found
 
 

@@ -47,6 +47,10 @@ class TelemetryOptions:
         return sends and self.telemetry != Telemetry()
 
     @property
+    def backfill(self) -> bool:
+        return "sync_buffered_data" in self.connectivity.on_reconnect
+
+    @property
     def limit_bytes(self) -> int:
         offline = self.connectivity.offline
         return offline.buffer_max_size if self.connectivity.buffers else UNBUFFERED_BYTES
@@ -127,18 +131,21 @@ class TelemetryFeed(Backlog):
                         tasks.create_task(feed.run(), name="journal to outbox")
                     for target in targets:
                         name = f"telemetry to {target.name}"
-                        tasks.create_task(self._forward(target, outbox), name=name)
+                        work = self._forward(target, outbox, backfill=options.backfill)
+                        tasks.create_task(work, name=name)
             finally:
                 self._outbox = self._agent.also_record = None
                 self._forwarders.clear()
 
-    async def _forward(self, target: Target, outbox: SqliteOutbox) -> None:
+    async def _forward(self, target: Target, outbox: SqliteOutbox, *, backfill: bool) -> None:
         """To one sink, whatever becomes of the others."""
         while True:
             self._broken.pop(target.name, None)
             try:
                 async with target.open() as sink:
-                    forwarder = self._forwarders[target.name] = Forwarder(outbox, sink)
+                    forwarder = self._forwarders[target.name] = Forwarder(
+                        outbox, sink, backfill=backfill
+                    )
                     if self._held:
                         forwarder.hold()
                     log.info("telemetry", sink=target.name, to=target.url)

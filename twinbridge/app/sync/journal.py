@@ -46,6 +46,7 @@ _EVENTS: Final[Mapping[str, _Told]] = {
     "write.refused": _Told("Warning", "WriteRefused"),
     "definition.refused": _Told("Warning", "NotAccepted"),
     "mode": _Told("Normal", "ModeChanged"),
+    "clock.step": _Told("Warning", "ClockStepped"),
 }
 
 
@@ -65,6 +66,8 @@ def _regarding(record: Audit) -> Ref:
     subject = record.subject
     if record.kind == "mode":
         return Ref("Rule", subject)
+    if record.kind == "clock.step":
+        return Ref("EdgeNode", subject)
     if record.kind == "definition.refused":
         kind, _, name = subject.partition("/")
         return Ref(kind, name)
