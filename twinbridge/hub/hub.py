@@ -17,9 +17,10 @@ from twinbridge.errors import StoreUnavailable
 from twinbridge.hub import metadata, writes
 from twinbridge.hub.api import KubeApi
 from twinbridge.hub.builtin import DEFINITIONS, catalog
+from twinbridge.hub.commits import Decide, Put, Remove
 from twinbridge.hub.kinds import CLUSTER, Catalog, Json
 from twinbridge.hub.own_kinds import established
-from twinbridge.hub.store import Decide, HubStore, Put, Remove, open_hub_store
+from twinbridge.hub.store import HubStore, open_hub_store
 from twinbridge.hub.stored import Key, Stored
 from twinbridge.hub.tokens import Tokens
 from twinbridge.hub.watch import Watchers

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from twinbridge.hub.stored import Key
@@ -27,6 +27,9 @@ MIGRATIONS = (
     CREATE TABLE counter (last INTEGER NOT NULL, compacted INTEGER NOT NULL)
     """,
 )
+
+_ALL = "SELECT version, resource, namespace, name, deleted, body FROM revision"
+_AT_ONCE = 100
 
 
 class Revision(NamedTuple):
@@ -54,32 +57,28 @@ def counter(db: sqlite3.Connection) -> Counter:
 
 def everything(db: sqlite3.Connection) -> Iterator[Revision]:
     """In the order in which it came to be."""
-    rows = db.execute(
-        "SELECT version, resource, namespace, name, deleted, body FROM revision ORDER BY version"
-    )
-    for version, resource, namespace, name, deleted, body in rows:
-        yield Revision(version, Key(resource, namespace, name), bool(deleted), body)
+    return map(_revision, db.execute(f"{_ALL} ORDER BY version"))
 
 
-def latest(db: sqlite3.Connection, key: Key) -> bytes | None:
-    found = db.execute(
-        "SELECT deleted, body FROM revision WHERE resource = ? AND namespace = ? AND name = ?"
-        " ORDER BY version DESC LIMIT 1",
-        key,
-    ).fetchone()
-    return None if found is None or found[0] else bytes(found[1])
+def _revision(row: tuple[int, str, str, str, int, bytes]) -> Revision:
+    version, resource, namespace, name, deleted, body = row
+    return Revision(version, Key(resource, namespace, name), bool(deleted), body)
 
 
-def next_version(db: sqlite3.Connection) -> int:
-    rows = db.execute("UPDATE counter SET last = last + 1 RETURNING last").fetchall()
-    return int(rows[0][0])
+def since(db: sqlite3.Connection, version: int) -> list[Revision]:
+    """Those after that version, in order."""
+    rows = db.execute(f"{_ALL} WHERE version > ? ORDER BY version", (version,))
+    return list(map(_revision, rows))
 
 
-def append(db: sqlite3.Connection, revision: Revision) -> None:
-    version, key, deleted, body = revision
-    db.execute(
-        "INSERT INTO revision VALUES (?, ?, ?, ?, ?, ?)", (version, *key, int(deleted), body)
-    )
+def keep(db: sqlite3.Connection, fresh: Sequence[Revision]) -> None:
+    """In few statements: each gives other threads a chance to take the interpreter from us."""
+    for first in range(0, len(fresh), _AT_ONCE):
+        some = fresh[first : first + _AT_ONCE]
+        values = [v for version, key, gone, body in some for v in (version, *key, gone, body)]
+        places = ",".join(["(?,?,?,?,?,?)"] * len(some))
+        db.execute(f"INSERT INTO revision VALUES {places}", values)  # noqa: S608 - of our own
+    db.execute("UPDATE counter SET last = ?", (fresh[-1].version,))
 
 
 def compact(db: sqlite3.Connection, version: int) -> int:

@@ -1,7 +1,7 @@
 """The objects of the hub: all in memory, each write on disk before it is answered or seen.
 
-Reads and watches are served from memory on the event loop. Writes run one after the other on the
-writer's thread, against what is on disk then; those that wait at the same time share one fsync.
+Reads and watches are served from memory on the event loop. Writes are decided one after the other
+on the writer's thread; those that wait at the same time share one commit, and its fsync.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import orjson
 
@@ -21,8 +19,8 @@ from twinbridge.adapters.sqlite_file import SqliteFile
 from twinbridge.adapters.sqlite_thread import SqliteThread
 from twinbridge.errors import StoreUnavailable
 from twinbridge.hub import refusals, revisions
+from twinbridge.hub.commits import Commit, Committed, Decide, Put, Remove, Write, Written
 from twinbridge.hub.kinds import Catalog, Json, Kind
-from twinbridge.hub.refusals import Refused
 from twinbridge.hub.revisions import Revision
 from twinbridge.hub.stored import Change, Key, Stored, stored
 
@@ -30,41 +28,8 @@ FILE = "hub.db"
 REMEMBERED = 10_000
 """Changes that a watch may go back by."""
 REMEMBERED_BYTES = 64 << 20
-MOST_OBJECTS = 200_000
-
-
-class Put(NamedTuple):
-    """Store this document; unless `changed`, it is what is there already."""
-
-    document: Json
-    changed: bool = True
-    warnings: tuple[str, ...] = ()
-
-
-class Remove(NamedTuple):
-    """Delete it; `document` is its last state."""
-
-    document: Json
-
-
-Decide = Callable[[Json | None], Put | Remove]
-"""From what is there (None: nothing) to what shall be. Pure; raises Refused."""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    document: Json
-    """As it is now, or would be; of what was deleted the last state."""
-    change: Change | None
-    created: bool
-    deleted: bool
-    warnings: tuple[str, ...] = ()
-
-
-class _Refusal(NamedTuple):
-    """As a result of the writer: an exception would undo the writes that share its commit."""
-
-    why: Refused
+AT_ONCE = 500
+"""Writes that share one commit at most."""
 
 
 class HubStore:
@@ -76,6 +41,8 @@ class HubStore:
         self._items: dict[str, dict[Key, Stored]] = {k.key: {} for k in catalog.kinds}
         self._changes: deque[Change] = deque()
         self._bytes = 0
+        self._waiting: deque[Write] = deque()
+        self._committing = False
         self.version = 0
         """Of the newest change that can be seen."""
         self.compacted = 0
@@ -113,6 +80,7 @@ class HubStore:
         if row.version > compacted:
             self._remember(change)
         self._put(change)
+        self.on_change(change)
 
     def get(self, key: Key) -> Stored | None:
         return self._items[key.resource].get(key)
@@ -158,13 +126,11 @@ class HubStore:
 
         Whoever is cancelled meanwhile does not know whether it was written.
         """
-        full = sum(map(len, self._items.values())) >= MOST_OBJECTS
-        done = self._thread.submit(lambda db: _write(db, kind, key, decide, dry=dry, full=full))
-        done.add_done_callback(self._written)
-        written = await asyncio.shield(done)
-        if isinstance(written, _Refusal):
-            raise written.why
-        return written
+        done: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Write(kind, key, decide, dry, done))
+        if not self._committing:
+            self._commit()
+        return await asyncio.shield(done)
 
     async def forget(self, item: Stored) -> None:
         """Delete this revision of an object, unless it has changed. Raises StoreUnavailable."""
@@ -179,14 +145,41 @@ class HubStore:
 
         await self.write(kind, item.key, decide)
 
-    def _written(self, done: asyncio.Future[Written | _Refusal]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            return  # whoever waits is told
-        written = done.result()
-        if isinstance(written, _Refusal) or written.change is None:
+    def _commit(self) -> None:
+        """All that waits, as far as one commit takes it."""
+        writes = [self._waiting.popleft() for _ in range(min(len(self._waiting), AT_ONCE))]
+        if not writes:
             return
-        item = written.change.item
-        change = Change(item, self.get(item.key), written.deleted)
+        there = {write.key: self.get(write.key) for write in writes}
+        known = {key: item.body if item else None for key, item in there.items()}
+        commit = Commit(writes, known, self.version, sum(map(len, self._items.values())))
+        try:
+            done = self._thread.submit(commit.run)
+        except StoreUnavailable as closed:
+            _tell(writes, [closed] * len(writes))
+            return
+        self._committing = True
+        done.add_done_callback(lambda told: self._committed(writes, told))
+
+    def _committed(self, writes: Sequence[Write], told: asyncio.Future[Committed]) -> None:
+        self._committing = False
+        if told.cancelled():
+            return  # the loop ends
+        failed = told.exception()
+        if failed is not None:
+            _tell(writes, [failed] * len(writes))
+        else:
+            missed, results = told.result()
+            for row in missed:
+                self._restore(row, self.compacted)
+            for result in results:
+                if isinstance(result, Written) and result.change:
+                    self._publish(result.change)
+            _tell(writes, results)
+        self._commit()
+
+    def _publish(self, made: Change) -> None:
+        change = Change(made.item, self.get(made.item.key), made.deleted)
         self._remember(change)
         self._put(change)
         self.on_change(change)
@@ -217,28 +210,9 @@ class HubStore:
         return await self._thread.write(lambda db: revisions.compact(db, version))
 
 
-def _write(
-    db: sqlite3.Connection, kind: Kind, key: Key, decide: Decide, *, dry: bool, full: bool
-) -> Written | _Refusal:
-    body = revisions.latest(db, key)
-    try:
-        if body is None and full:
-            why = f"exceeded quota: this hub holds at most {MOST_OBJECTS} objects"
-            raise refusals.forbidden(kind, key.name, why)
-        verdict = decide(None if body is None else orjson.loads(body))
-    except Refused as refused:
-        return _Refusal(refused)
-    deleted = isinstance(verdict, Remove)
-    document = verdict.document
-    warnings = () if isinstance(verdict, Remove) else verdict.warnings
-    if dry or (isinstance(verdict, Put) and not verdict.changed):
-        return Written(document, None, body is None, deleted, warnings)
-    version = revisions.next_version(db)
-    document["metadata"]["resourceVersion"] = str(version)
-    encoded = orjson.dumps(document)
-    revisions.append(db, Revision(version, key, deleted, encoded))
-    change = Change(stored(kind, key, version, document, encoded), None, deleted)
-    return Written(document, change, body is None, deleted, warnings)
+def _tell(writes: Sequence[Write], results: Sequence[Written | BaseException]) -> None:
+    for write, result in zip(writes, results, strict=True):
+        write.tell(result)
 
 
 def _prepare(file: SqliteFile) -> str:

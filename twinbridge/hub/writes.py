@@ -15,10 +15,10 @@ from twinbridge.hub import metadata as meta
 from twinbridge.hub import refusals
 from twinbridge.hub.apply import ApplyConflict, apply, track_update
 from twinbridge.hub.apply_conflicts import told
+from twinbridge.hub.commits import Decide, Put, Remove
 from twinbridge.hub.kinds import Json, Kind
 from twinbridge.hub.own_kinds import refine
 from twinbridge.hub.refusals import Cause
-from twinbridge.hub.store import Decide, Put, Remove
 from twinbridge.hub.stored import Key
 
 KEPT: Final = (

@@ -13,10 +13,11 @@ from starlette.responses import Response
 from twinbridge.hub import access, asked, formats, metadata, refusals, writes
 from twinbridge.hub.answers import json_answer
 from twinbridge.hub.asked import Target
+from twinbridge.hub.commits import Decide, Put, Remove, Written
 from twinbridge.hub.events_k8s import to_shown, to_stored
 from twinbridge.hub.kinds import CLUSTER, Catalog, Json, Kind
 from twinbridge.hub.patch import PatchFailed, json_patch, merge_patch
-from twinbridge.hub.store import Decide, HubStore, Put, Remove, Written
+from twinbridge.hub.store import HubStore
 from twinbridge.hub.stored import Key
 from twinbridge.hub.tokens import Identity
 from twinbridge.hub.watch import Selection
