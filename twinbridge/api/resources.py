@@ -69,7 +69,7 @@ class EdgeNodeStatus(Model):
     clock_synced: bool = Field(default=False, description="Whether its clock is kept right.")
     conditions: list[StatusCondition] = Field(
         default_factory=list,
-        description="Connected, Syncing.",
+        description="Connected; Syncing: what happens here is told in time.",
         json_schema_extra={
             "x-kubernetes-list-type": "map",
             "x-kubernetes-list-map-keys": ["type"],

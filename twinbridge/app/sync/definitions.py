@@ -64,6 +64,8 @@ class Definitions:
         self._sound: dict[Ref, Resource] = {}
         self.problems: Mapping[Ref, str] = {}
         """What is wrong with resources as the hub has them; their old version runs on."""
+        self.missing: frozenset[str] = frozenset()
+        """Kinds that the hub does not show."""
         self.up_to_date = asyncio.Event()
         """Set once what the hub listed first in this life is in force."""
 
@@ -113,6 +115,7 @@ class Definitions:
     async def take(self, found: HubDefinitions) -> None:
         """On disk first: what was taken up once is not forgotten by a restart."""
         old = self._documents
+        self.missing = found.missing
         kept = {ref: one for ref, one in old.items() if ref.kind in found.missing}
         new = {**kept, **found.documents}
         changed = {ref for ref in new.keys() | old.keys() if new.get(ref) != old.get(ref)}

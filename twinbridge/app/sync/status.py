@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from twinbridge.api.wire import Json, timestamp
 from twinbridge.app.agent import Agent
 from twinbridge.app.desired_entry import DEVICE_ORIGIN, desired_view
 from twinbridge.core.messages import DesiredState
 from twinbridge.core.model import DesiredSpec, DeviceSpec, Reason, Sample, shown
-from twinbridge.ports import StoredDesired
+from twinbridge.ports import Ref, StoredDesired
 
+STRETCHED = 1.5
+"""Times the interval: what is less is no matter."""
+NAMED = 5
+"""So many resources are named in one message."""
 _OPEN = (DesiredState.PENDING, DesiredState.REJECTED, DesiredState.BLOCKED)
 
 
@@ -118,6 +122,47 @@ def device_status(agent: Agent, spec: DeviceSpec, conditions: Conditions, first:
     if twin.last_contact:
         status["lastContact"] = timestamp(twin.last_contact)
     return status
+
+
+def rule_status(
+    agent: Agent, name: str, generation: int, conditions: Conditions, first: Json
+) -> Json:
+    """Of a rule; `first` is its Accepted condition."""
+    alarms = [alarm for alarm in agent.alarms.by_instance().values() if alarm.rule == name]
+    trips = sorted({alarm.device for alarm in alarms if alarm.tripped})
+    tripped = conditions.condition(
+        ("Rule", name),
+        "Tripped",
+        holds=bool(trips),
+        reason="Tripped" if trips else "NoTrip",
+        message=", ".join(trips),
+        generation=generation,
+        now=agent.clock.wall(),
+    )
+    return {
+        "observedGeneration": generation,
+        "conditions": [first, tripped],
+        "instances": {"count": len(agent.rules.get(name, ())), "alarms": len(alarms)},
+    }
+
+
+def stretched(cycle: float, interval: float, per_second: float) -> str:
+    """What to say when statuses come far later than they should, or ''. Seconds."""
+    if cycle < STRETCHED * interval:
+        return ""
+    return (
+        f"more statuses change than {per_second:g} writes a second can tell: each is told about"
+        f" every {cycle:.0f} s in place of {interval:g} s"
+    )
+
+
+def not_accepted(problems: Iterable[Ref]) -> str:
+    """The first few of the resources that are not in force as the hub has them, or ''."""
+    names = sorted("/".join(ref) for ref in problems)
+    if not names:
+        return ""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"not accepted: {', '.join(names[:NAMED])}{more}"
 
 
 def _twins(

@@ -21,7 +21,14 @@ from twinbridge.app.metrics import HUB_RIVAL
 from twinbridge.app.supervise import Backoff
 from twinbridge.app.sync.definitions import Definitions, generation
 from twinbridge.app.sync.journal import JournalToHub
-from twinbridge.app.sync.status import Conditions, accepted, device_status
+from twinbridge.app.sync.status import (
+    Conditions,
+    accepted,
+    device_status,
+    not_accepted,
+    rule_status,
+    stretched,
+)
 from twinbridge.app.sync.writer import Status, StatusWriter
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Contact, DesiredState, Samples
@@ -39,12 +46,17 @@ LOOK = 0.1
 """Seconds between looks whether the hub is there."""
 SETTLE = 0.3
 """Seconds after a return of the link that are left to definitions."""
+NODE_LOOK = 2.0
+"""Seconds between looks whether the node itself has trouble."""
 NODE_STATUS_EVERY = 60 * SECOND
 """The EdgeNode's figures are told so often; its conditions at once."""
 
 
 class Backlog(Protocol):
-    """What was buffered and goes up last."""
+    """What was buffered and goes up last. `trouble` says why it does not, or ''."""
+
+    @property
+    def trouble(self) -> str: ...
 
     def hold(self) -> None: ...
 
@@ -126,6 +138,7 @@ class HubSync:
             tasks.create_task(self.writer.run(hub), name="hub status")
             tasks.create_task(self._follow(), name="hub changes")
             tasks.create_task(self._in_order(hub), name="hub order")
+            tasks.create_task(self._watch_node(), name="hub node")
 
     # The order.
 
@@ -214,12 +227,14 @@ class HubSync:
                 self._journal.ring()
                 for device in {change.device, *(held for held, _, _ in change.holds)}:
                     self._touch(device, urgent=bool(change.holds))
+                self._touch(change.rule, "Rule", urgent=bool(change.holds))
             case DefinitionsChanged(changed=changed):
                 for device in changed:
                     self._touch(device, urgent=True)
+                self.writer.touch(ref for ref in self._definitions.documents if ref.kind == "Rule")
 
-    def _touch(self, device: str, *, urgent: bool = False) -> None:
-        ref = Ref("Device", device)
+    def _touch(self, name: str, kind: str = "Device", *, urgent: bool = False) -> None:
+        ref = Ref(kind, name)
         if ref in self._definitions.documents:
             self.writer.touch((ref,), urgent=urgent)
 
@@ -238,7 +253,9 @@ class HubSync:
             content = self._device_status(ref, generation(document))
         elif ref.kind == "Rule":
             first = self._accepted(ref, generation(document))
-            content = {"observedGeneration": generation(document), "conditions": [first]}
+            content = rule_status(
+                self._agent, ref.name, generation(document), self._conditions, first
+            )
         else:
             return None
         return Status(_uid(document), content, _digest(content))
@@ -275,7 +292,46 @@ class HubSync:
             generation=counted,
             now=now,
         )
-        return {**figures, "observedGeneration": counted, "conditions": [connected]}
+        late, waits = self._late, self._waits
+        syncing = self._conditions.condition(
+            ("EdgeNode", self._agent.node),
+            "Syncing",
+            holds=not late and not waits,
+            reason="StatusStretched" if late else "TelemetryWaits" if waits else "KeepsUp",
+            message="; ".join(filter(None, (late, waits))),
+            generation=counted,
+            now=now,
+        )
+        message = "; ".join(filter(None, (late, waits, self._unknown, self._unsound)))
+        content = {**figures, "observedGeneration": counted, "conditions": [connected, syncing]}
+        return {**content, "message": message} if message else content
+
+    async def _watch_node(self) -> None:
+        """What keeps it from telling in time is a condition: told at once."""
+        told = False, False
+        while True:
+            await asyncio.sleep(NODE_LOOK)
+            found = bool(self._late), bool(self._waits)
+            if found != told:
+                self.writer.touch([self._node], urgent=True)
+                told = found
+
+    @property
+    def _late(self) -> str:
+        return stretched(self.writer.cycle, self.writer.interval, self.writer.per_second)
+
+    @property
+    def _waits(self) -> str:
+        return self._backlog.trouble if self._backlog is not None else ""
+
+    @property
+    def _unknown(self) -> str:
+        missing = ", ".join(sorted(self._definitions.missing))
+        return f"the hub does not show {missing}: what was known of it stays" if missing else ""
+
+    @property
+    def _unsound(self) -> str:
+        return not_accepted(ref for ref, problem in self._definitions.problems.items() if problem)
 
 
 def _digest(content: Mapping[str, object]) -> bytes:

@@ -95,6 +95,14 @@ class StatusWriter:
         return len(self._urgent) + len(self._changed)
 
     @property
+    def cycle(self) -> float:
+        """Seconds between two statuses of one resource that changes all the time, as it is now."""
+        now = self._now()
+        first = next((ref for ref in self._changed if ref in self._written), None)
+        late = 0.0 if first is None else now - self._due(first)
+        return self.interval + max(0.0, late if late < float("inf") else 0.0)
+
+    @property
     def idle(self) -> bool:
         """Whether all is written that is due at once."""
         return not self._urgent and not self._in_flight
@@ -110,12 +118,14 @@ class StatusWriter:
                     await self._bell.wait(wait)
                     continue
                 self._in_flight.add(ref)
+                self._tokens -= 1
                 tasks.create_task(self._write(hub, ref), name=f"status of {ref.name}")
 
     def _until_next(self) -> float | None:
         """Seconds until a write may begin; 0 for now, None for when something changes."""
         now = self._now()
-        self._tokens = min(self.per_second, self._tokens + (now - self._filled) * self.per_second)
+        most = max(1.0, self.per_second)
+        self._tokens = min(most, self._tokens + (now - self._filled) * self.per_second)
         self._filled = now
         if len(self._in_flight) >= AT_ONCE or not (self._urgent or self._changed):
             return None
@@ -171,8 +181,8 @@ class StatusWriter:
         status = self._status(ref)
         written = self._written.setdefault(ref, _Written())
         if status is None or (status.told == written.told and status.uid == written.uid):
+            self._tokens += 1
             return
-        self._tokens -= 1
         await hub.apply_status(ref, status.uid, status.content)
         HUB_WRITES.labels("written").inc()
         self._backoff.reset()
