@@ -367,6 +367,19 @@ def test_a_watch_tells_everything_after_its_version_in_order(api: Api, run: str)
     )
 
 
+def test_a_watch_that_is_resumed_tells_of_its_own_kind_only(api: Api, run: str) -> None:
+    before = version(api)
+    made(api, device_of(run, "pump"))
+    _, last = made(api, device_of(run, "fan"))
+    everything = {"resourceVersion": before, "allowWatchBookmarks": "true", "timeoutSeconds": "1"}
+    for plural in ("devicemodels", "rules", "edgenodes"):
+        with api.watch(f"{OURS}/{plural}", **everything) as events:
+            told = [one for one in events if one["type"] != "BOOKMARK"]
+        assert [one for one in told if one["object"]["kind"] == "Device"] == []
+    with api.watch(DEVICES, **everything) as events:
+        assert last in [one["object"] for one in events]
+
+
 def test_a_watch_without_a_version_begins_with_what_is_there(api: Api, run: str) -> None:
     _, first = made(api, device_of(run, "a"))
     with api.watch(DEVICES, labelSelector=f"run={run}") as events:

@@ -43,7 +43,10 @@ class Selection(NamedTuple):
     narrow: tuple[str, str] | None = None
 
     def has(self, item: Stored) -> bool:
-        if self.namespace not in (CLUSTER, item.key.namespace):
+        if self.resource != item.key.resource or self.namespace not in (
+            CLUSTER,
+            item.key.namespace,
+        ):
             return False
         return self.selects(item)
 
