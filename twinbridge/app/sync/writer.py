@@ -6,6 +6,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
 from typing import NamedTuple
 
 import structlog
@@ -22,8 +24,15 @@ log = structlog.get_logger()
 
 AT_ONCE = 8
 """Writes in flight: a slow hub then still takes some of them each second."""
+SAVED = 60.0
+"""Seconds of the cap that may be saved up: a first sync, or a cell that goes dark, is told at
+once. In the mean of a minute the cap holds.
+"""
+RESERVE = 1.0
+"""Seconds of the cap that values which merely move leave to what is urgent."""
 RETRY_REFUSED = 60.0
 """Seconds before a status that the hub refused is tried again as it then is."""
+NEVER = float("-inf")
 
 
 class Status(NamedTuple):
@@ -38,7 +47,7 @@ class Status(NamedTuple):
 class _Written:
     told: object = None
     uid: str = ""
-    at: float = float("-inf")
+    at: float = NEVER
     """Monotonic seconds."""
 
 
@@ -63,10 +72,15 @@ class StatusWriter:
         self.interval = interval
         self.per_second = per_second
         self._urgent: OrderedDict[Ref, None] = OrderedDict()
-        self._changed: OrderedDict[Ref, None] = OrderedDict()
+        self._changed: dict[Ref, int] = {}
+        self._order: list[tuple[float, int, Ref]] = []
+        """A heap of what changed, who was written longest ago first. An entry whose number is not
+        that of `_changed` is of before, and left out when it comes up.
+        """
+        self._numbers = count()
         self._written: dict[Ref, _Written] = {}
         self._in_flight: set[Ref] = set()
-        self._tokens = per_second
+        self._tokens = self._most
         self._filled = self._now()
         self._bell = Doorbell()
         self._held_until = 0.0
@@ -75,20 +89,39 @@ class StatusWriter:
     def _now(self) -> float:
         return self._clock.mono() / SECOND
 
+    @property
+    def _most(self) -> float:
+        return max(1.0, SAVED * self.per_second)
+
     def touch(self, refs: Iterable[Ref], *, urgent: bool = False) -> None:
         """What these say may differ now."""
-        queue = self._urgent if urgent else self._changed
-        for ref in refs:
-            if ref not in self._urgent:
-                queue.setdefault(ref)
-                if urgent:
-                    self._changed.pop(ref, None)
-        self._bell.ring()
+        if any([self._is_new(ref, urgent=urgent) for ref in refs]):  # noqa: C419 - each is queued
+            self._bell.ring()
+
+    def _is_new(self, ref: Ref, *, urgent: bool) -> bool:
+        if ref in self._urgent or (ref in self._changed and not urgent):
+            return False
+        if urgent:
+            self._changed.pop(ref, None)
+            self._urgent[ref] = None
+        else:
+            self._changed[ref] = next(self._numbers)
+            if ref not in self._in_flight:
+                self._put_in_order(ref)
+        return True
+
+    def _put_in_order(self, ref: Ref) -> None:
+        heappush(self._order, (self._last(ref), self._changed[ref], ref))
+
+    def _last(self, ref: Ref) -> float:
+        written = self._written.get(ref)
+        return NEVER if written is None else written.at
 
     def forget(self, ref: Ref) -> None:
         """It is gone."""
-        for queue in (self._urgent, self._changed, self._written):
-            queue.pop(ref, None)
+        self._urgent.pop(ref, None)
+        self._changed.pop(ref, None)
+        self._written.pop(ref, None)
 
     @property
     def waiting(self) -> int:
@@ -97,10 +130,12 @@ class StatusWriter:
     @property
     def cycle(self) -> float:
         """Seconds between two statuses of one resource that changes all the time, as it is now."""
-        now = self._now()
-        first = next((ref for ref in self._changed if ref in self._written), None)
-        late = 0.0 if first is None else now - self._due(first)
-        return self.interval + max(0.0, late if late < float("inf") else 0.0)
+        first = self._first_changed()
+        return self.interval if first is None else self.interval + self._late(first)
+
+    def _late(self, ref: Ref) -> float:
+        last = self._last(ref)
+        return 0.0 if last == NEVER else max(0.0, self._now() - last - self.interval)
 
     @property
     def idle(self) -> bool:
@@ -113,77 +148,96 @@ class StatusWriter:
             while True:
                 await self._gate.wait()
                 wait = self._until_next()
-                ref = None if wait else self._take()
-                if ref is None:
+                if wait is None or wait > 0:
                     await self._bell.wait(wait)
                     continue
-                self._in_flight.add(ref)
+                ref, urgent = self._take()
+                status = self._new_status(ref)
+                if status is None:
+                    await asyncio.sleep(0)  # so may thousands be, once the link is back
+                    continue
                 self._tokens -= 1
-                tasks.create_task(self._write(hub, ref), name=f"status of {ref.name}")
+                self._in_flight.add(ref)
+                work = self._write(hub, ref, status, urgent=urgent)
+                tasks.create_task(work, name=f"status of {ref.name}")
 
     def _until_next(self) -> float | None:
         """Seconds until a write may begin; 0 for now, None for when something changes."""
         now = self._now()
-        most = max(1.0, self.per_second)
-        self._tokens = min(most, self._tokens + (now - self._filled) * self.per_second)
-        self._filled = now
-        if len(self._in_flight) >= AT_ONCE or not (self._urgent or self._changed):
+        saved = self._tokens + (now - self._filled) * self.per_second
+        self._tokens, self._filled = min(self._most, saved), now
+        if len(self._in_flight) >= AT_ONCE:
             return None
-        if self._held_until > now:
-            return self._held_until - now
-        if self._tokens < 1:
-            return (1 - self._tokens) / self.per_second
-        if any(ref not in self._in_flight for ref in self._urgent):
-            return 0.0
-        due = [self._due(ref) for ref in self._first(self._changed)]
-        return max(0.0, min(due) - now) if due else None
+        needed, due = 1.0, self._held_until
+        if self._first_urgent() is None:
+            changed = self._first_changed()
+            if changed is None:
+                return None
+            needed += min(RESERVE * self.per_second, self._most - 1)
+            due = max(due, self._last(changed) + self.interval)
+        return max(0.0, due - now, (needed - self._tokens) / self.per_second)
 
-    def _first(self, queue: OrderedDict[Ref, None]) -> list[Ref]:
-        return [ref for ref in queue if ref not in self._in_flight]
+    def _first_urgent(self) -> Ref | None:
+        return next((ref for ref in self._urgent if ref not in self._in_flight), None)
 
-    def _due(self, ref: Ref) -> float:
-        written = self._written.get(ref)
-        return float("-inf") if written is None else written.at + self.interval
-
-    def _take(self) -> Ref | None:
-        now = self._now()
-        for ref in self._urgent:
-            if ref not in self._in_flight:
-                del self._urgent[ref]
+    def _first_changed(self) -> Ref | None:
+        while self._order:
+            _, number, ref = self._order[0]
+            if self._changed.get(ref) == number:
                 return ref
-        for ref in self._changed:
-            if ref not in self._in_flight and self._due(ref) <= now:
-                del self._changed[ref]
-                late = now - self._due(ref)
-                HUB_CYCLE.set(self.interval + (late if late < float("inf") else 0.0))
-                return ref
+            heappop(self._order)
         return None
 
-    async def _write(self, hub: Hub, ref: Ref) -> None:
+    def _take(self) -> tuple[Ref, bool]:
+        """After `_until_next` said 0."""
+        ref = self._first_urgent()
+        if ref is not None:
+            del self._urgent[ref]
+            return ref, True
+        _, _, ref = heappop(self._order)
+        del self._changed[ref]
+        HUB_CYCLE.set(self.interval + self._late(ref))
+        return ref, False
+
+    def _new_status(self, ref: Ref) -> Status | None:
+        """None where the hub has it just so."""
+        status = self._status(ref)
+        written = self._written.get(ref)
+        if status is None or (
+            written is not None and (status.told, status.uid) == (written.told, written.uid)
+        ):
+            return None
+        return status
+
+    async def _write(self, hub: Hub, ref: Ref, status: Status, *, urgent: bool) -> None:
+        written = self._written.setdefault(ref, _Written())
         try:
-            await self._write_now(hub, ref)
+            await hub.apply_status(ref, status.uid, status.content)
         except HubUnavailable as error:
-            wait = max(error.retry_after or 0.0, self._backoff.next())
-            self._held_until = self._now() + wait
-            self.touch([ref], urgent=True)
+            self._hold(error.retry_after or 0.0)
+            written.told = None  # the hub may have it, though its answer was lost
+            self.touch([ref], urgent=urgent)
         except HubRefused as error:
             HUB_WRITES.labels("refused").inc()
             log.warning("the hub refuses a status", resource="/".join(ref), why=str(error))
-            self._written[ref].at = self._now() + RETRY_REFUSED
+            written.at = self._now() + RETRY_REFUSED
             self.touch([ref])
         except UnknownName:
             HUB_WRITES.labels("gone").inc()
+        else:
+            HUB_WRITES.labels("written").inc()
+            self._backoff.reset()
+            written.told, written.uid, written.at = status.told, status.uid, self._now()
         finally:
             self._in_flight.discard(ref)
+            if ref in self._changed:
+                self._put_in_order(ref)
             self._bell.ring()
 
-    async def _write_now(self, hub: Hub, ref: Ref) -> None:
-        status = self._status(ref)
-        written = self._written.setdefault(ref, _Written())
-        if status is None or (status.told == written.told and status.uid == written.uid):
-            self._tokens += 1
-            return
-        await hub.apply_status(ref, status.uid, status.content)
-        HUB_WRITES.labels("written").inc()
-        self._backoff.reset()
-        written.told, written.uid, written.at = status.told, status.uid, self._now()
+    def _hold(self, asked: float) -> None:
+        """Those that were in flight together fail together: that is one failure."""
+        now = self._now()
+        if now >= self._held_until:
+            self._held_until = now + max(asked, self._backoff.next())
+        else:
+            self._held_until = max(self._held_until, now + asked)
