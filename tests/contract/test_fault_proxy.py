@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twinbridge.testing.proxy import FaultProxy, flip_bits
+from twinbridge.testing.proxy import Direction, FaultProxy, flip_bits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -132,6 +132,45 @@ def test_delay_and_throttle_lose_nothing() -> None:
             assert await client.ask(bytes(range(100))) == bytes(range(100))
             # A lower bound only: both ways hold back, but the pieces of the one overlap the other.
             assert loop.time() - start >= 0.02 + 0.8 * 100 / 2000
+
+    play(story)
+
+
+def test_a_long_thin_line_loses_nothing_and_keeps_all_of_it_on_the_way() -> None:
+    async def story(proxy: FaultProxy) -> None:
+        proxy.faults.latency, proxy.faults.bandwidth = 0.2, 50_000
+        proxy.faults.loss = 0.02
+        loop = asyncio.get_running_loop()
+        async with connected(proxy) as client:
+            start = loop.time()
+            for piece in range(10):  # were they told one after the other, it would take 4 s
+                client.writer.write(bytes([piece]) * 1000)
+                await asyncio.sleep(0.01)
+            came = await client.reader.readexactly(10_000)
+            assert came == b"".join(bytes([piece]) * 1000 for piece in range(10))
+            assert loop.time() - start >= 0.4 + 0.8 * 10_000 / 50_000
+
+    play(story)
+
+
+def test_a_tap_sees_each_chunk_before_it_goes_on() -> None:
+    async def story(proxy: FaultProxy) -> None:
+        seen: list[tuple[Direction, bytes]] = []
+
+        def tap(direction: Direction, chunk: bytes) -> None:
+            seen.append((direction, chunk))
+            proxy.faults.half_open = len(seen) == 3
+
+        proxy.faults.tap = tap
+        async with connected(proxy) as client:
+            await client.ask(b"hello")
+            client.writer.write(b"lost")
+            assert await client.silent()
+        assert seen == [
+            (Direction.UP, b"hello"),
+            (Direction.DOWN, b"hello"),
+            (Direction.UP, b"lost"),
+        ]
 
     play(story)
 

@@ -1,4 +1,7 @@
-"""A TCP proxy that breaks on command: what a bad cable, switch or gateway does to a link."""
+"""A TCP proxy that breaks on command: what a bad cable, switch or gateway does to a link.
+
+A satellite's line of 64 kbit/s with 1 % loss: `latency=2.0, bandwidth=8000, loss=0.01`.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,33 @@ import asyncio
 import random
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 CHUNK = 65536
 CLOSE_SECONDS = 5.0
 PIECES_PER_SECOND = 50
+PACKET = 1448
+"""Bytes of one packet."""
+RETRANSMIT = 0.2
+"""Seconds, beside a round trip, after which TCP sends again what was lost; doubling each time."""
+ON_THE_WAY = 256
+"""Chunks of one direction that a line with `latency` holds at most."""
+
+Line: TypeAlias = asyncio.Queue[tuple[float, bytes]]
+"""Chunks, and when they were sent."""
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Direction(StrEnum):
+    UP = "up"
+    """From the client to the server."""
+    DOWN = "down"
 
 
 @dataclass
@@ -36,6 +55,15 @@ class Faults:
     """Forward so many bytes more from the server, then close that connection."""
     one_client_only: bool = False
     """Close a second client at once, as small PLCs do."""
+    latency: float = 0.0
+    """Each chunk comes so much later; unlike with `delay`, those behind it are on the way, too."""
+    bandwidth: int = 0
+    """Bytes per second and direction of all connections together; 0 = no limit."""
+    loss: float = 0.0
+    """Chance that a packet is lost. Above TCP that is a silence until it was sent again; what is
+    behind it waits."""
+    tap: Callable[[Direction, bytes], None] | None = None
+    """Shown each chunk right before it goes on; may turn any of these switches."""
 
 
 @dataclass(eq=False)
@@ -64,6 +92,8 @@ class FaultProxy:
         self._target = (target_host, target_port)
         self._listener: asyncio.Server | None = None
         self._open: set[_Connection] = set()
+        self._line = dict.fromkeys(Direction, 0.0)
+        """When the last byte that was put on the line leaves it, by the loop's time."""
 
     @property
     def connections(self) -> int:
@@ -133,40 +163,84 @@ class FaultProxy:
     async def _forward(self, from_client: asyncio.StreamReader, connection: _Connection) -> None:
         from_server, connection.server = await asyncio.open_connection(*self._target)
         async with asyncio.TaskGroup() as pumps:
-            pumps.create_task(self._upstream(from_client, connection.server), name="upstream")
-            pumps.create_task(self._downstream(from_server, connection), name="downstream")
+            up, down = Line(ON_THE_WAY), Line(ON_THE_WAY)
+            pumps.create_task(self._send(from_client, up), name="upstream, sent")
+            pumps.create_task(self._send(from_server, down), name="downstream, sent")
+            pumps.create_task(self._upstream(up, connection.server), name="upstream")
+            pumps.create_task(self._downstream(down, connection), name="downstream")
 
-    async def _upstream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while chunk := await reader.read(CHUNK):
-            await self._pass(chunk, writer)
+    async def _upstream(self, line: Line, writer: asyncio.StreamWriter) -> None:
+        async for chunk in self._arriving(line):
+            await self._pass(chunk, writer, Direction.UP)
         raise ConnectionResetError("the client has closed")
 
-    async def _downstream(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
-        while chunk := await reader.read(CHUNK):
+    async def _downstream(self, line: Line, connection: _Connection) -> None:
+        async for chunk in self._arriving(line):
             left = self.faults.close_mid_frame
             if left is not None and len(chunk) >= left:
-                await self._pass(chunk[:left], connection.client)
+                await self._pass(chunk[:left], connection.client, Direction.DOWN)
                 await _close(connection.client)
                 raise ConnectionResetError("closed in the middle of a frame")
             if left is not None:
                 self.faults.close_mid_frame = left - len(chunk)
             garble = self.faults.garble
-            await self._pass(garble(chunk) if garble else chunk, connection.client)
+            passed = garble(chunk) if garble else chunk
+            await self._pass(passed, connection.client, Direction.DOWN)
         await _close(connection.client)
         raise ConnectionResetError("the server has closed")
 
-    async def _pass(self, chunk: bytes, writer: asyncio.StreamWriter) -> None:
-        if self.faults.half_open:
+    async def _send(self, reader: asyncio.StreamReader, line: Line) -> None:
+        """Put what the sender says on the line; b'' is the end of it."""
+        loop = asyncio.get_running_loop()
+        chunk = b" "
+        while chunk:
+            chunk = await reader.read(CHUNK)
+            await line.put((loop.time(), chunk))
+            if not self.faults.latency:
+                await line.join()  # a receiver that is slow slows its sender
+
+    async def _arriving(self, line: Line) -> AsyncIterator[bytes]:
+        """Chunks when they come out of the line."""
+        loop = asyncio.get_running_loop()
+        while True:
+            sent, chunk = await line.get()
+            await asyncio.sleep(max(0.0, sent + self.faults.latency - loop.time()))
+            if not chunk:
+                return
+            yield chunk
+            line.task_done()
+
+    async def _pass(self, chunk: bytes, writer: asyncio.StreamWriter, direction: Direction) -> None:
+        faults = self.faults
+        if faults.tap is not None:
+            faults.tap(direction, chunk)
+        if faults.half_open:
             return
-        await asyncio.sleep(self.faults.delay + random.uniform(0, self.faults.jitter))  # noqa: S311 - no secret
-        while chunk and not self.faults.half_open:
-            rate = self.faults.throttle
-            size = max(1, rate // PIECES_PER_SECOND) if rate else len(chunk)
+        await asyncio.sleep(faults.delay + random.uniform(0, faults.jitter))  # noqa: S311 - no secret
+        while chunk and not faults.half_open:
+            rate = faults.throttle or faults.bandwidth
+            size = max(1, rate // PIECES_PER_SECOND) if rate else PACKET if faults.loss else CHUNK
             piece, chunk = chunk[:size], chunk[size:]
+            await self._line_is_free(len(piece), direction)
+            await self._sent_again(len(piece))
             writer.write(piece)
             await writer.drain()
-            if rate:
-                await asyncio.sleep(len(piece) / rate)
+            if faults.throttle:
+                await asyncio.sleep(len(piece) / faults.throttle)
+
+    async def _line_is_free(self, size: int, direction: Direction) -> None:
+        """Once so many bytes have gone over what all connections share."""
+        if self.faults.bandwidth:
+            now = asyncio.get_running_loop().time()
+            gone = max(now, self._line[direction]) + size / self.faults.bandwidth
+            self._line[direction] = gone
+            await asyncio.sleep(gone - now)
+
+    async def _sent_again(self, size: int) -> None:
+        wait = RETRANSMIT + 2 * self.faults.latency
+        while random.random() < self.faults.loss * min(1.0, size / PACKET):  # noqa: S311 - no secret
+            await asyncio.sleep(wait)
+            wait *= 2
 
 
 def flip_bits(seed: int = 0) -> Callable[[bytes], bytes]:

@@ -377,6 +377,21 @@ def test_a_line_that_goes_dead_without_a_word_is_noticed_and_all_comes_after_it(
     play(scene)
 
 
+def test_a_list_that_takes_longer_than_an_answer_may_comes_through_while_it_moves() -> None:
+    async def scene(there: ScriptedHub) -> None:
+        for number in range(100):
+            there.put(device(f"pump-{number}"))
+        limits = Limits(request=0.5, connect=0.5, first_wait=0.01, longest_wait=0.1)
+        port = int(there.url.rpartition(":")[2])
+        async with FaultProxy("127.0.0.1", port) as proxy:
+            proxy.faults.bandwidth = 30_000
+            url = f"http://127.0.0.1:{proxy.port}"
+            async with followed(there, url=url, limits=limits) as (_, heard):
+                await heard.until(lambda now: Ref("Device", "pump-99") in now)
+
+    play(scene)
+
+
 def test_a_hub_that_is_away_at_the_start_is_awaited() -> None:
     async def scene(there: ScriptedHub) -> None:
         port = int(there.url.rpartition(":")[2])

@@ -68,7 +68,9 @@ class Client:
     ) -> dict[str, Any]:
         """Raises HubUnavailable, NotFound, Conflicting, Gone, or HubRefused."""
         limits = self.limits
-        timeout = aiohttp.ClientTimeout(total=limits.request, sock_connect=limits.connect)
+        timeout = aiohttp.ClientTimeout(
+            total=limits.whole, sock_connect=limits.connect, sock_read=limits.request
+        )
         for again in (True, False):
             async with self._sent(verb, path, query, body, content, accept, timeout) as answer:
                 raw = await answer.read()

@@ -10,9 +10,12 @@ class Limits:
     """All in seconds."""
 
     request: float = 15.0
-    """For one answer; a slow hub may take 5."""
-    connect: float = 5.0
-    """SYNs go at 0, 1 and 3 s: with `longest_wait` there is one within 5 s of a link's return."""
+    """Without a byte of an answer; a slow hub may take 5."""
+    whole: float = 600.0
+    """For all of an answer while it comes: a page of a list over a line of 64 kbit/s."""
+    connect: float = 9.0
+    """SYNs go at 0, 1, 3 and 7 s: with `longest_wait` there is one within 5 s of a link's return;
+    and over a line of 2 s each way TCP and TLS take 8."""
     watch: int = 22
     """Of one watch: then it is begun again where it ended."""
     silence: float = 27.0
