@@ -68,6 +68,7 @@ class Machine:
             value=value,
             hot=self.heated_at > 0,
             latency=now - self.heated_at if first else None,
+            at=now,
         )
 
 
