@@ -259,7 +259,8 @@ class TwinStore(Protocol):
 
     async def load(self) -> StoredState: ...
 
-    async def save_desired(self, *entries: StoredDesired) -> None: ...
+    async def save_desired(self, *entries: StoredDesired, audit: Iterable[Audit] = ()) -> None:
+        """With their audit records, in one commit."""
 
     async def forget_desired(self, device: str) -> None: ...
 
@@ -443,6 +444,10 @@ class Hub(Protocol):
     @property
     def last_contact(self) -> int:
         """UTC ns of the last answer; 0 for never."""
+
+    @property
+    def traffic(self) -> int:
+        """Bytes so far, both ways."""
 
     def definitions(self) -> AsyncIterator[HubDefinitions]:
         """The first once all is listed, then each change; lists and watches anew by itself.

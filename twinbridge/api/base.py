@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -109,8 +109,16 @@ class Named(Model):
     name: ResourceName = Field(description="Name of the resource.")
 
 
+WRITTEN_WHOLE: Final = ConfigDict(json_schema_extra={"x-kubernetes-map-type": "atomic"})
+"""Of what is never written in part: `managedFields`, which a hub repeats in every answer and every
+event of a watch, then name it in one word.
+"""
+
+
 class StatusCondition(Model):
     """A condition as Kubernetes writes it."""
+
+    model_config = WRITTEN_WHOLE
 
     type: str = Field(max_length=316, description="Accepted, Connected, Synced or Tripped.")
     status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")

@@ -83,6 +83,13 @@ class Online(Model):
         description="Status writes of all resources of this node together; above it the interval"
         " stretches.",
     )
+    bytes_per_second: Size = Field(
+        default="45kB",
+        validate_default=True,
+        ge=500,
+        description="Bytes to and from the hub, above which values that merely move wait; 4kB are"
+        " half of a line of 64 kbit/s. Conditions, trips and desired values never wait.",
+    )
 
 
 class Offline(Model):

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, JsonValue, model_validator
 
 from twinbridge.api.base import (
     API_VERSION,
+    WRITTEN_WHOLE,
     Json,
     Metadata,
     Model,
@@ -275,6 +276,8 @@ class DesiredTwin(Model):
 
 class Twin(Model):
     """One property's twin."""
+
+    model_config = WRITTEN_WHOLE
 
     name: PropertyName = Field(description="The property.")
     reported: ReportedTwin | None = Field(default=None, description="What the device last said.")

@@ -110,7 +110,9 @@ class HubLink:
             self._gates,
             await self._store.identity(),
             self._figures,
-            SyncOptions(online.sync_interval / SECOND, online.writes_per_second),
+            SyncOptions(
+                online.sync_interval / SECOND, online.writes_per_second, online.bytes_per_second
+            ),
             self._telemetry,
         )
         async with open_hub(
@@ -144,6 +146,7 @@ class HubLink:
             online = self.connectivity.online
             self._sync.writer.interval = online.sync_interval / SECOND
             self._sync.writer.per_second = online.writes_per_second
+            self._sync.writer.bytes_per_second = online.bytes_per_second
 
     def _taken(self, refs: Iterable[Ref]) -> None:
         if self._sync is not None:

@@ -95,6 +95,11 @@ class FakeHub(Hub):
     def last_contact(self) -> int:
         return self._last_contact
 
+    @property
+    @override
+    def traffic(self) -> int:
+        return 0
+
     @override
     async def definitions(self) -> AsyncIterator[HubDefinitions]:
         known: dict[Ref, Mapping[str, object]] | None = None

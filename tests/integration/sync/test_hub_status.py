@@ -55,4 +55,4 @@ def test_a_cycle_that_the_cap_stretches_is_said(tmp_path: Path) -> None:
             return here.hub.condition("EdgeNode", "edge-1", "Syncing") == "False"
 
         until(moves, "what is late", 60)
-        assert "0.8 writes a second" in here.hub.said("EdgeNode", "edge-1", "Syncing")
+        assert "0.8 writes and 45 kB a second" in here.hub.said("EdgeNode", "edge-1", "Syncing")

@@ -26,6 +26,9 @@ class Hub:
         self.told: list[Ref] = []
         self.values: dict[Ref, object] = {}
         self.in_flight = self.most = 0
+        self.traffic = 0
+        self.each = 0
+        """Bytes of a write and its echo."""
         self.answers = asyncio.Event()
         self.answers.set()
         self.failures: list[Exception] = []
@@ -38,6 +41,7 @@ class Hub:
         finally:
             self.in_flight -= 1
         self.told.append(ref)
+        self.traffic += self.each
         self.values[ref] = status["value"]
         if self.failures:
             raise self.failures.pop()
@@ -213,5 +217,31 @@ def test_a_status_that_the_hub_refuses_is_not_sent_again_at_once() -> None:
             here.change(pump(2), 1)
             await until(lambda: len(here.hub.told) == 2)
             assert here.hub.told == [pump(1), pump(2)]
+
+    asyncio.run(story())
+
+
+def test_what_merely_moves_waits_for_its_bytes_and_what_matters_does_not() -> None:
+    async def story() -> None:
+        async with stage(interval=0.0) as here:
+            here.writer.bytes_per_second = 10_000.0
+            here.hub.each = 10**7
+            here.writer.touch([pump(n) for n in range(50)])
+            await until(lambda: here.hub.told)
+            here.writer.touch([pump(n) for n in range(40, 50)], urgent=True)
+            await until(lambda: set(here.hub.told) >= {pump(n) for n in range(40, 50)})
+            assert len(here.hub.told) <= AT_ONCE + 10
+
+    asyncio.run(story())
+
+
+def test_a_debt_of_bytes_is_forgiven_in_time(monkeypatch: Any) -> None:
+    monkeypatch.setattr(writer, "DEBT", 0.2)
+
+    async def story() -> None:
+        async with stage(interval=0.0) as here:
+            here.hub.each = 10**9
+            here.writer.touch([pump(n) for n in range(30)])
+            await until(lambda: len(here.hub.told) == 30)
 
     asyncio.run(story())

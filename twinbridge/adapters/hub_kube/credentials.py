@@ -14,6 +14,8 @@ from kubernetes.aio.config.config_exception import ConfigException
 from twinbridge.errors import HubUnavailable, InvalidInput
 
 IN_CLUSTER = "in-cluster"
+DEFAULT = "default"
+"""The namespace where nobody names one."""
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
@@ -23,7 +25,7 @@ class HubAddress:
 
     url: str = ""
     kubeconfig: Path | None = None
-    namespace: str = "default"
+    namespace: str = DEFAULT
     token_file: Path | None = None
     ca_file: Path | None = None
 
@@ -32,23 +34,41 @@ class HubAddress:
 
 
 def parse_where(
-    where: str, namespace: str, token_file: Path | None, ca_file: Path | None
+    where: str, namespace: str | None, token_file: Path | None, ca_file: Path | None
 ) -> HubAddress:
-    """Of `--hub`. Raises InvalidInput."""
+    """Of `--hub`; without a namespace the one that the kubeconfig's context, or the pod's service
+    account, names. Raises InvalidInput.
+    """
     if where == IN_CLUSTER:
         return _in_cluster(namespace)
     if where.startswith(("http://", "https://")):
-        return HubAddress(where.rstrip("/"), None, namespace, token_file, ca_file)
+        return HubAddress(where.rstrip("/"), None, namespace or DEFAULT, token_file, ca_file)
     path = Path(where)
     if not path.is_file():
         raise InvalidInput(
             f"--hub {where}: neither a URL (http://…, https://…), nor a kubeconfig that is there,"
             f" nor {IN_CLUSTER}"
         )
-    return HubAddress("", path, namespace, token_file, ca_file)
+    return HubAddress("", path, namespace or _namespace_of(path), token_file, ca_file)
 
 
-def _in_cluster(namespace: str) -> HubAddress:
+def _namespace_of(kubeconfig: Path) -> str:
+    """Never a guess: in another namespace all would be missing, and that is how deleted looks."""
+    try:
+        found = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
+        contexts = {one["name"]: one["context"] for one in found["contexts"]}
+        return str(contexts[found["current-context"]].get("namespace") or DEFAULT)
+    except OSError as error:
+        raise InvalidInput(f"--hub {kubeconfig}: {error.strerror}") from None
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError):
+        # Their texts show what stands in the file, a token among it.
+        raise InvalidInput(
+            f"--hub {kubeconfig}: it is no kubeconfig with a current context; an example is"
+            " what `kubectl config view` shows"
+        ) from None
+
+
+def _in_cluster(namespace: str | None) -> HubAddress:
     host, port = (
         os.environ.get("KUBERNETES_SERVICE_HOST"),
         os.environ.get("KUBERNETES_SERVICE_PORT"),
@@ -57,10 +77,10 @@ def _in_cluster(namespace: str) -> HubAddress:
         raise InvalidInput(f"--hub {IN_CLUSTER}: this process runs in no cluster")
     host = f"[{host}]" if ":" in host else host
     own = ACCOUNT / "namespace"
-    if namespace == "default" and own.is_file():
+    if namespace is None and own.is_file():
         namespace = own.read_text(encoding="utf-8").strip()
     return HubAddress(
-        f"https://{host}:{port}", None, namespace, ACCOUNT / "token", ACCOUNT / "ca.crt"
+        f"https://{host}:{port}", None, namespace or DEFAULT, ACCOUNT / "token", ACCOUNT / "ca.crt"
     )
 
 

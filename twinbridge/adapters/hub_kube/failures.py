@@ -24,6 +24,10 @@ class Conflicting(HubRefused):
         self.status = status
 
 
+class Forbidden(HubUnavailable):
+    """403: the right to it may be given again."""
+
+
 class Gone(HubRefused):
     """410: that resource version is no longer kept."""
 
@@ -42,9 +46,10 @@ def failure(
         return found
     if code == _NOT_FOUND and status.get("kind") == "Status":
         return NotFound(said)
-    if code in (_UNAUTHORIZED, _FORBIDDEN):
-        again = limits.unauthorized if code == _UNAUTHORIZED else limits.forbidden
-        return HubUnavailable(said, retry_after=retry_after or again)
+    if code == _UNAUTHORIZED:
+        return HubUnavailable(said, retry_after=retry_after or limits.unauthorized)
+    if code == _FORBIDDEN:
+        return Forbidden(said, retry_after=retry_after or limits.forbidden)
     # Who answers 404 without a Status is no Kubernetes API: a proxy on the way, perhaps.
     if code in (_MANY, _NOT_FOUND) or code >= _SERVER or code < 400:  # noqa: PLR2004 - HTTP
         return HubUnavailable(said, retry_after=retry_after)

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import structlog
 
 from twinbridge.adapters.hub_kube.client import Client
-from twinbridge.adapters.hub_kube.failures import Gone, NotFound, failure
+from twinbridge.adapters.hub_kube.failures import Forbidden, Gone, NotFound, failure
 from twinbridge.adapters.hub_kube.metrics import LISTS, WATCHES
 from twinbridge.api.base import API_VERSION
 from twinbridge.core.model import SECOND
@@ -28,6 +28,7 @@ Document: TypeAlias = dict[str, Any]
 
 API: Final = f"/apis/{API_VERSION}"
 METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+APPLY_CRDS: Final = "kubectl apply -f crds/"
 PAGE: Final = 500
 MANY: Final = 50
 """So many changes at once are listed, fewer are fetched one by one."""
@@ -53,7 +54,7 @@ class Followed:
     """Whether `objects` is what the hub has; also where it does not know the kind at all."""
     alive: bool = False
     missing: bool = False
-    """The hub does not know the kind."""
+    """The hub does not know the kind, does not let us see it, or does not take how we ask."""
     unheard: int = 0
     """Of the last change, ns: how long it may have waited for us."""
     _version: str = ""
@@ -76,13 +77,18 @@ class Followed:
                 lived = await self._watch()
             except Gone:
                 self._version, lived = "", self._wait == 0.0
-            except NotFound as error:
+            except Forbidden as error:
                 self._miss(str(error))
-                await asyncio.sleep(self.client.limits.missing)
+                await self._pause(error.retry_after or 0.0)
                 continue
-            except (HubUnavailable, HubRefused) as error:
+            except HubRefused as error:
+                # Also where the definition there is older, and does not know our selector.
+                self._miss(f"{error}; apply the CustomResourceDefinitions ({APPLY_CRDS})")
+                await self._pause(self.client.limits.missing)
+                continue
+            except HubUnavailable as error:
                 self._lose(str(error))
-                await self._pause(getattr(error, "retry_after", None) or 0.0)
+                await self._pause(error.retry_after or 0.0)
                 continue
             if lived:
                 self._wait = 0.0
@@ -104,17 +110,23 @@ class Followed:
             log.warning("hub", kind=self.kind, why=why)
 
     def _lose(self, why: str) -> None:
+        self._lost()
+        self._tell(why)
+
+    def _lost(self) -> None:
         if self.alive or not self._lost_at:
             self._lost_at = self.client.heard
         self.alive = False
-        self._tell(why)
 
     def _miss(self, why: str) -> None:
         """What was known of it stays in force: nobody has deleted it one by one."""
-        self._tell(f"{why}; apply the CustomResourceDefinitions (kubectl apply -f crds/)")
-        self.alive, self.missing, self._version = False, True, ""
+        self._tell(why)
+        self._lost()
+        told, self.missing, self._version = self.missing, True, ""
         if not self.listed:
             self._is_listed({})
+        elif not told:
+            self._announce()
 
     def _come_back(self) -> None:
         self.missing = False
@@ -147,12 +159,13 @@ class Followed:
             if not metadata.get("continue"):
                 break
             query["continue"] = metadata["continue"]
+        shown_again = self.missing
         self._come_back()
         self._version = str(metadata.get("resourceVersion", ""))
-        self._is_listed(found)
+        self._is_listed(found, shown_again=shown_again)
 
-    def _is_listed(self, found: dict[str, Document]) -> None:
-        if not self.listed or found != self.objects:
+    def _is_listed(self, found: dict[str, Document], *, shown_again: bool = False) -> None:
+        if shown_again or not self.listed or found != self.objects:
             self.listed, self.objects = True, found
             self._announce()
 

@@ -63,7 +63,7 @@ class KubeHub(Hub):
     @property
     @override
     def connected(self) -> bool:
-        """A kind that the hub does not know keeps the others from nothing."""
+        """A kind that the hub does not know, or keeps from us, keeps the others from nothing."""
         kinds = self._kinds.values()
         return all(one.alive or one.missing for one in kinds) and any(one.alive for one in kinds)
 
@@ -90,6 +90,7 @@ class KubeHub(Hub):
     @override
     async def definitions(self) -> AsyncIterator[HubDefinitions]:
         known: dict[Ref, Mapping[str, object]] | None = None
+        missed: frozenset[str] = frozenset()
         self._changed.set()
         while True:
             await self._changed.wait()
@@ -99,9 +100,9 @@ class KubeHub(Hub):
             found, before = self._documents(), known or {}
             changed = {r for r in before.keys() | found.keys() if before.get(r) != found.get(r)}
             unheard, self._unheard = self._unheard, 0
-            if changed or known is None:
-                known = found
-                missing = frozenset(kind for kind, one in self._kinds.items() if one.missing)
+            missing = frozenset(kind for kind, one in self._kinds.items() if one.missing)
+            if changed or known is None or missing != missed:
+                known, missed = found, missing
                 yield HubDefinitions(found, frozenset(changed), unheard, missing)
 
     def _documents(self) -> dict[Ref, Mapping[str, object]]:
@@ -115,6 +116,11 @@ class KubeHub(Hub):
         }
 
     # Up.
+
+    @property
+    @override
+    def traffic(self) -> int:
+        return self._client.traffic
 
     @override
     async def apply_status(self, ref: Ref, uid: str, status: Mapping[str, object]) -> None:
@@ -298,7 +304,7 @@ async def open_hub(
     where: str,
     node: str,
     *,
-    namespace: str = "default",
+    namespace: str | None = None,
     token_file: Path | None = None,
     ca_file: Path | None = None,
     limits: Limits | None = None,

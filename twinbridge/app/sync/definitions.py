@@ -121,20 +121,33 @@ class Definitions:
         changed = {ref for ref in new.keys() | old.keys() if new.get(ref) != old.get(ref)}
         if not changed:
             return
-        await self._keep(_known(changed, new, self._sound))
+        async with asyncio.TaskGroup() as tasks:
+            keeping = self._keep(_known(changed, new, self._sound))
+            tasks.create_task(keeping, name="definitions to disk")
+            looked = await self._looked_at(changed, new)  # while the disk is at work
         self._documents = new
-        wishes = {ref for ref in changed if self._only_wishes(ref)}
+        wishes = {ref for ref in looked if self._only_wishes(ref, new)}
         for ref in sorted(changed - wishes):
             if ref.kind == "Device" and _uid(old.get(ref)) not in ("", _uid(new.get(ref))):
                 await self._agent.make_anew(ref.name)
         for ref in sorted(wishes):
-            await self._take_wishes(ref, found.unheard)
+            await self._take_wishes(ref, looked[ref], found.unheard)
         if wishes != changed:
             await self._take_all(found.unheard)
         self._on_taken(changed)
 
-    def _only_wishes(self, ref: Ref) -> bool:
-        new, running = self._documents.get(ref), self._sound.get(ref)
+    async def _looked_at(self, changed: Iterable[Ref], documents: Documents) -> dict[Ref, Wishes]:
+        """What those desire that differ in nothing else."""
+        found = {}
+        for ref in changed:
+            await asyncio.sleep(0)  # thousands may come at once
+            if self._only_wishes(ref, documents):
+                model = self._sound.get(Ref("DeviceModel", self._agent.devices[ref.name].model))
+                found[ref] = self._compiler.wishes(documents[ref], model or {})
+        return found
+
+    def _only_wishes(self, ref: Ref, documents: Documents) -> bool:
+        new, running = documents.get(ref), self._sound.get(ref)
         return (
             ref.kind == "Device"
             and new is not None
@@ -143,11 +156,9 @@ class Definitions:
             and only_wishes_differ(new, running)
         )
 
-    async def _take_wishes(self, ref: Ref, unheard: int) -> None:
+    async def _take_wishes(self, ref: Ref, found: Wishes, unheard: int) -> None:
         """The short way of a desired value: nothing else of the plant is looked at."""
         document = self._documents[ref]
-        model = self._sound.get(Ref("DeviceModel", self._agent.devices[ref.name].model))
-        found = self._compiler.wishes(document, model or {})
         problems = {r: why for r, why in self.problems.items() if r != ref}
         if found.problem:
             await self._tell_problems({**problems, ref: found.problem})

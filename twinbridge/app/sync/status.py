@@ -146,13 +146,13 @@ def rule_status(
     }
 
 
-def stretched(cycle: float, interval: float, per_second: float) -> str:
+def stretched(cycle: float, interval: float, per_second: float, bytes_per_second: float) -> str:
     """What to say when statuses come far later than they should, or ''. Seconds."""
     if cycle < STRETCHED * interval:
         return ""
     return (
-        f"more statuses change than {per_second:g} writes a second can tell: each is told about"
-        f" every {cycle:.0f} s in place of {interval:g} s"
+        f"more statuses change than {per_second:g} writes and {bytes_per_second / 1000:g} kB a"
+        f" second can tell: each is told about every {cycle:.0f} s in place of {interval:g} s"
     )
 
 

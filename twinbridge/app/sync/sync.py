@@ -65,10 +65,11 @@ class Backlog(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SyncOptions:
-    """Seconds, and writes per second over all resources of the node."""
+    """Seconds, and per second over all resources of the node: writes; bytes both ways."""
 
     interval: float = 10.0
     per_second: float = 20.0
+    bytes_per_second: float = 45_000.0
 
 
 class Gates:
@@ -116,6 +117,7 @@ class HubSync:
             gates.status,
             interval=options.interval,
             per_second=options.per_second,
+            bytes_per_second=options.bytes_per_second,
         )
 
     def taken(self, refs: Iterable[Ref]) -> None:
@@ -318,7 +320,8 @@ class HubSync:
 
     @property
     def _late(self) -> str:
-        return stretched(self.writer.cycle, self.writer.interval, self.writer.per_second)
+        writer = self.writer
+        return stretched(writer.cycle, writer.interval, writer.per_second, writer.bytes_per_second)
 
     @property
     def _waits(self) -> str:

@@ -32,6 +32,10 @@ RESERVE = 1.0
 """Seconds of the cap that values which merely move leave to what is urgent."""
 RETRY_REFUSED = 60.0
 """Seconds before a status that the hub refused is tried again as it then is."""
+DEBT = 10.0
+"""Seconds of silence, at most, after more bytes than there should be: a first sync is not paid for
+by an hour.
+"""
 NEVER = float("-inf")
 
 
@@ -54,7 +58,8 @@ class _Written:
 class StatusWriter:
     """`status` gives what a resource's status is now, or None where it is nothing of ours.
 
-    Nothing is written while the gate is shut.
+    Nothing is written while the gate is shut. `per_second` writes are never exceeded in the mean;
+    what merely moves also waits while the hub's traffic is above `bytes_per_second`.
     """
 
     def __init__(
@@ -65,12 +70,14 @@ class StatusWriter:
         *,
         interval: float = 10.0,
         per_second: float = 20.0,
+        bytes_per_second: float = 45_000.0,
     ) -> None:
         self._status = status
         self._clock = clock
         self._gate = gate
         self.interval = interval
         self.per_second = per_second
+        self.bytes_per_second = bytes_per_second
         self._urgent: OrderedDict[Ref, None] = OrderedDict()
         self._changed: dict[Ref, int] = {}
         self._order: list[tuple[float, int, Ref]] = []
@@ -82,6 +89,11 @@ class StatusWriter:
         self._in_flight: set[Ref] = set()
         self._tokens = self._most
         self._filled = self._now()
+        self._hub: Hub | None = None
+        self._traffic = 0
+        """Of the hub, as it was last looked at."""
+        self._bytes = SAVED * bytes_per_second
+        """What may still be sent and heard; below 0 values that merely move wait."""
         self._bell = Doorbell()
         self._held_until = 0.0
         self._backoff = Backoff(0.5, 15.0)
@@ -144,6 +156,7 @@ class StatusWriter:
 
     async def run(self, hub: Hub) -> None:
         """Write until cancelled."""
+        self._hub, self._traffic = hub, hub.traffic
         async with asyncio.TaskGroup() as tasks:
             while True:
                 await self._gate.wait()
@@ -164,8 +177,8 @@ class StatusWriter:
     def _until_next(self) -> float | None:
         """Seconds until a write may begin; 0 for now, None for when something changes."""
         now = self._now()
-        saved = self._tokens + (now - self._filled) * self.per_second
-        self._tokens, self._filled = min(self._most, saved), now
+        self._save_up(now - self._filled)
+        self._filled = now
         if len(self._in_flight) >= AT_ONCE:
             return None
         needed, due = 1.0, self._held_until
@@ -175,7 +188,16 @@ class StatusWriter:
                 return None
             needed += min(RESERVE * self.per_second, self._most - 1)
             due = max(due, self._last(changed) + self.interval)
+            due = max(due, now - self._bytes / self.bytes_per_second)
         return max(0.0, due - now, (needed - self._tokens) / self.per_second)
+
+    def _save_up(self, seconds: float) -> None:
+        self._tokens = min(self._most, self._tokens + seconds * self.per_second)
+        traffic = self._hub.traffic if self._hub is not None else 0
+        saved = self._bytes + seconds * self.bytes_per_second - (traffic - self._traffic)
+        self._traffic = traffic
+        most, least = SAVED * self.bytes_per_second, -DEBT * self.bytes_per_second
+        self._bytes = max(least, min(most, saved))
 
     def _first_urgent(self) -> Ref | None:
         return next((ref for ref in self._urgent if ref not in self._in_flight), None)
