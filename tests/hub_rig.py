@@ -251,6 +251,7 @@ class HubEdge:
     def __init__(self, hub: str, state: Path, node: str = "edge-1") -> None:
         self._arguments = ["--hub", hub, "--node", node, "--state-dir", str(state)]
         self.port = free_port()
+        self.state = state
         self._said = state.parent / f"{state.name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 

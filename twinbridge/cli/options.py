@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
@@ -47,7 +48,12 @@ HubWhere: TypeAlias = Annotated[
     ),
 ]
 HubNamespace: TypeAlias = Annotated[
-    str, typer.Option("--hub-namespace", envvar="TWINBRIDGE_HUB_NAMESPACE", help="Namespace there.")
+    str | None,
+    typer.Option(
+        "--hub-namespace",
+        envvar="TWINBRIDGE_HUB_NAMESPACE",
+        help="Namespace there. Otherwise that of the kubeconfig or of the pod, or default.",
+    ),
 ]
 HubTokenFile: TypeAlias = Annotated[
     Path | None,
@@ -117,7 +123,8 @@ def stuck_seconds(text: str) -> float:
 class HubOptions:
     where: str
     """URL, kubeconfig file, or `in-cluster`."""
-    namespace: str = "default"
+    namespace: str | None = None
+    """Otherwise what the kubeconfig or the pod says, or `default`."""
     token_file: Path | None = None
     ca_file: Path | None = None
     connectivity: Path | None = None
@@ -130,15 +137,32 @@ def hub_options(
     where: str | None,
     *more: str | Path | None,
 ) -> HubOptions | None:
-    """Of `--hub` and what goes with it. Raises InvalidInput where something is missing."""
+    """Of `--hub` and what goes with it. Raises InvalidInput where something is missing or wrong:
+    that is told now, and not again and again while the machines run.
+    """
     if where is None:
         if not files:
             raise InvalidInput("give -f PATH, or --hub where the definitions come from")
         return None
     if node is None:
         raise InvalidInput("--hub needs --node: the hub defines what that node serves")
+    if find_spec("kubernetes") is None:
+        raise InvalidInput(
+            "--hub speaks by the package kubernetes, which is not installed: pip install"
+            " 'twinbridge[hub]'"
+        )
+    from twinbridge.adapters.hub_kube import parse_where
+
     namespace, token_file, ca_file, connectivity = more
-    return HubOptions(where, str(namespace), _path(token_file), _path(ca_file), _path(connectivity))
+    options = HubOptions(
+        where,
+        str(namespace) if namespace else None,
+        _path(token_file),
+        _path(ca_file),
+        _path(connectivity),
+    )
+    parse_where(where, options.namespace, options.token_file, options.ca_file)
+    return options
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -88,7 +88,7 @@ def agent(
     api: Api = DEFAULT_API,
     mqtt: Mqtt = None,
     hub: HubWhere = None,
-    hub_namespace: HubNamespace = "default",
+    hub_namespace: HubNamespace = None,
     hub_token_file: HubTokenFile = None,
     hub_ca_file: HubCaFile = None,
     connectivity: ConnectivityFile = None,

@@ -40,7 +40,7 @@ def run(
     api: Api = DEFAULT_API,
     mqtt: Mqtt = None,
     hub: HubWhere = None,
-    hub_namespace: HubNamespace = "default",
+    hub_namespace: HubNamespace = None,
     hub_token_file: HubTokenFile = None,
     hub_ca_file: HubCaFile = None,
     connectivity: ConnectivityFile = None,

@@ -16,6 +16,7 @@ from twinbridge.adapters.hub_kube.credentials import parse_where
 from twinbridge.adapters.hub_kube.limits import Limits
 from twinbridge.errors import HubUnavailable, InvalidInput
 from twinbridge.ports import Ref
+from twinbridge.testing.hub import kubeconfig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,10 +92,23 @@ def test_a_kubeconfig_gives_ca_and_client_certificate(tmp_path: Path, authority:
 
 
 @pytest.mark.parametrize("text", ["", "{", "a: [", "users: [{token: s3cret", "kind: Config\n"])
-def test_a_kubeconfig_of_nonsense_is_told_without_its_content(tmp_path: Path, text: str) -> None:
+def test_a_kubeconfig_of_nonsense_is_refused_without_its_content(tmp_path: Path, text: str) -> None:
+    config = tmp_path / "config"
+    config.write_text(text)
+    with pytest.raises(InvalidInput, match="config") as caught:
+        parse_where(str(config), None, None, None)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_kubeconfig_of_nonsense_but_for_its_namespace_is_told_without_its_content(
+    tmp_path: Path,
+) -> None:
     async def scene() -> None:
         config = tmp_path / "config"
-        config.write_text(text)
+        config.write_text(
+            "current-context: a\ncontexts: [{name: a, context: {user: u, cluster: c}}]\n"
+            "clusters: 7\nusers: [{token: s3cret}]\n"
+        )
         async with asyncio.timeout(20), open_hub(str(config), "edge-1", limits=QUICK) as client:
             with pytest.raises(HubUnavailable, match="config") as caught:
                 await client.renew("a", 30)
@@ -130,11 +144,24 @@ def test_within_a_cluster_all_comes_from_the_service_account(
     monkeypatch.setattr(credentials, "ACCOUNT", tmp_path)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "fd00::1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "443")
-    found = parse_where("in-cluster", "default", None, None)
+    found = parse_where("in-cluster", None, None, None)
     assert found.url == "https://[fd00::1]:443"
     assert found.namespace == "plant"
     assert found.token_file == tmp_path / "token"
     assert found.ca_file == tmp_path / "ca.crt"
+    assert parse_where("in-cluster", "default", None, None).namespace == "default"
+
+
+def test_the_namespace_is_that_of_the_current_context_unless_another_is_given(
+    tmp_path: Path,
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(kubeconfig("http://127.0.0.1:1", namespace="plant"))
+    assert parse_where(str(config), None, None, None).namespace == "plant"
+    assert parse_where(str(config), "other", None, None).namespace == "other"
+    config.write_text(config.read_text().replace("namespace: plant", ""))
+    assert parse_where(str(config), None, None, None).namespace == "default"
+    assert parse_where("http://hub", None, None, None).namespace == "default"
 
 
 @pytest.mark.parametrize("where", ["in-cluster", "ftp://hub", "nowhere.yaml", "hub:6443"])
