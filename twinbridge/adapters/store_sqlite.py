@@ -114,8 +114,9 @@ class SqliteStore(TwinStore):
         return replace(state, readable=state.readable and not self._damage)
 
     @override
-    async def save_desired(self, *entries: StoredDesired) -> None:
-        await self._state.write(state_sqlite.save_desired(entries))
+    async def save_desired(self, *entries: StoredDesired, audit: Iterable[Audit] = ()) -> None:
+        save, append = state_sqlite.save_desired(entries), self._append(audit)
+        await self._state.write(state_sqlite.together(save, append))
 
     @override
     async def forget_desired(self, device: str) -> None:
@@ -182,7 +183,7 @@ class SqliteStore(TwinStore):
     async def journal_end(self) -> int:
         return await self._state.read(state_sqlite.journal_end)
 
-    def _append(self, audit: Sequence[Audit]) -> state_sqlite.Change:
+    def _append(self, audit: Iterable[Audit]) -> state_sqlite.Change:
         return state_sqlite.append_audit([audit_row(record, self.boot) for record in audit])
 
     def _schedule(self) -> None:

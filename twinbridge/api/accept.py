@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -102,11 +102,34 @@ class Wishes(NamedTuple):
 
 def wishes(device: Resource, model: Resource, drivers: Mapping[str, DriverModels]) -> Wishes:
     """Of a Device that differs from what is in force only in what it desires."""
+    names = set(_names(device, "desired"))
+    found = _wishes(_with_only(names, device), _with_only(names, model), drivers)
+    return _wishes(device, model, drivers) if found.problem else found  # that names what is allowed
+
+
+def _wishes(device: Resource, model: Resource, drivers: Mapping[str, DriverModels]) -> Wishes:
     documents = [Document("hub:model", model), Document("hub:device", device)]
     plant = compile_plant(documents, drivers)
     for spec in plant.devices.values():
         return Wishes(spec.desired)
     return Wishes((), "; ".join(f"{p.field}: {p.message}" for p in plant.problems if not p.warning))
+
+
+def _with_only(names: Container[object], resource: Resource) -> Resource:
+    """Of its properties only these: the others are in force already."""
+    spec = resource.get("spec")
+    if not isinstance(spec, dict) or not isinstance(spec.get("properties"), list):
+        return resource
+    few = [one for one in spec["properties"] if isinstance(one, dict) and one.get("name") in names]
+    return {**resource, "spec": {**spec, "properties": few}}
+
+
+def _names(resource: Resource, field: str) -> Iterator[object]:
+    spec = resource.get("spec")
+    entries = spec.get(field) if isinstance(spec, dict) else None
+    for one in entries if isinstance(entries, list) else ():
+        if isinstance(one, dict) and isinstance(one.get("name"), str):
+            yield one["name"]
 
 
 def only_wishes_differ(new: Resource, old: Resource) -> bool:

@@ -117,8 +117,8 @@ class DesiredTwins:
                 await self._note_refusal(spec.name, patch, actor, str(error))
                 raise
             if entries:
-                await self._store.append_audit(*(self._record(e, actor) for e in entries))
-                await self._store.save_desired(*entries)
+                records = [self._record(entry, actor) for entry in entries]
+                await self._store.save_desired(*entries, audit=records)
             for entry in entries:
                 self._replace(entry)
             version = self.version(spec.name)

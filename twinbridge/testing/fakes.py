@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from typing_extensions import override
@@ -52,8 +52,8 @@ class FakeStore(TwinStore):
         )
 
     @override
-    async def save_desired(self, *entries: StoredDesired) -> None:
-        self._check()
+    async def save_desired(self, *entries: StoredDesired, audit: Iterable[Audit] = ()) -> None:
+        await self.append_audit(*audit)
         self.disk.desired.update({(entry.device, entry.property): entry for entry in entries})
 
     @override
