@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Generic, NamedTuple, TypeVar, cast
 
 import structlog
 
@@ -39,10 +39,16 @@ class _Job(Generic[T]):
         """Runs on the loop that waits; whoever no longer waits is not told."""
         if self.future.done():
             return
-        if isinstance(result, BaseException):
-            self.future.set_exception(result)
+        if isinstance(result, _Failed):
+            self.future.set_exception(result.error)
         else:
             self.future.set_result(cast("T", result))
+
+
+class _Failed(NamedTuple):
+    """In the place of a result."""
+
+    error: Exception
 
 
 class SqliteThread:
@@ -129,7 +135,7 @@ class SqliteThread:
 
     def _serve(self, jobs: Sequence[_Job[object]]) -> None:
         results = self._attempt(jobs)
-        if len(jobs) > 1 and any(_own_fault(result) for result in results):
+        if len(jobs) > 1 and any(isinstance(r, _Failed) and _own_fault(r.error) for r in results):
             # One writer's mistake must not fail those who share its commit.
             results = [result for job in jobs for result in self._attempt([job])]
         for job, result in zip(jobs, results, strict=True):
@@ -144,10 +150,10 @@ class SqliteThread:
             self._fail(error)
             unavailable = StoreUnavailable(_explain(self._file, error))
             unavailable.__cause__ = error
-            return [error if _own_fault(error) else unavailable] * len(jobs)
+            return [_Failed(error if _own_fault(error) else unavailable)] * len(jobs)
         except Exception as error:  # noqa: BLE001 - handed on to whoever gave the work
             self._forget_connection()
-            return [error] * len(jobs)
+            return [_Failed(error)] * len(jobs)
         self.last_commit_seconds = time.perf_counter() - started
         self.commits += 1
         self._succeed()
@@ -186,13 +192,13 @@ class SqliteThread:
                 connection.close()
 
 
-def _own_fault(result: object) -> bool:
+def _own_fault(error: Exception) -> bool:
     """Whether the work itself is wrong, rather than the disk."""
-    if isinstance(result, sqlite3.Error):
+    if isinstance(error, sqlite3.Error):
         return isinstance(
-            result, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
+            error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.DataError
         )
-    return isinstance(result, Exception) and not isinstance(result, StoreUnavailable)
+    return not isinstance(error, StoreUnavailable)
 
 
 _KINDS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -21,8 +22,11 @@ from twinbridge_simulators.registers import RegisterBank, Table
 def told(port: int) -> set[float]:
     query = urllib.parse.urlencode({"query": 'twinbridge_reported{property="speed"}[1h]'})
     url = f"http://127.0.0.1:{port}/api/v1/query?{query}"
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        found = json.load(answer)["data"]["result"]
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            found = json.load(answer)["data"]["result"]
+    except urllib.error.URLError:
+        return set()  # not there yet
     assert all(one["metric"]["edge_location"] == "hall" for one in found)
     return {float(value) for one in found for _, value in one["values"]}
 
