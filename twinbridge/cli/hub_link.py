@@ -50,6 +50,8 @@ class HubLink:
         self._telemetry = telemetry
         self._local: tuple[Document, ...] = ()
         self._gates = Gates()
+        self._journal: JournalToHub | None = None
+        """None where the hub is not asked."""
         self._hub: Hub | None = None
         self.connectivity = Connectivity()
         self._sync: HubSync | None = None
@@ -64,15 +66,29 @@ class HubLink:
 
     def verdict(self) -> tuple[bool, Json]:
         """For readiness: alone is an error only where the node says `mode: online`."""
-        away = self.connectivity.mode == "offline"
-        view: Json = {"hub": "not asked" if away else "ok" if self.connected else "not connected"}
-        return self.connected or self.connectivity.mode != "online", view
+        return self.connected or self.connectivity.mode != "online", {"hub": self._stands()}
+
+    def _stands(self) -> str:
+        if self.connectivity.mode == "offline":
+            return "not asked"
+        if not self.connected:
+            return "not connected"
+        if self._sync is not None and self._sync.rival:
+            return f"held by another process, {self._sync.rival}"
+        missing = ", ".join(sorted(self._definitions.missing))
+        return f"does not show {missing}: what was known of it stays" if missing else "ok"
 
     async def begin(self, local: Plant) -> Plant:
         """What was in force before, and what local files say beside it."""
         self._local = local.documents
         plant = await self._definitions.restore()
         self.connectivity = await asyncio.to_thread(self._said, plant)
+        if self.connectivity.mode != "offline":
+            # Now, and not once the machines run: their first alarm is to be told.
+            self._journal = JournalToHub(
+                self._store, await self._store.identity(), self._gates.alarms
+            )
+            await self._journal.begin()
         return plant
 
     async def take_up_local(self, local: Plant) -> None:
@@ -83,12 +99,11 @@ class HubLink:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Sync beside the body, unless the node is to stand alone."""
-        if self.connectivity.mode == "offline":
+        journal = self._journal
+        if journal is None:
             log.warning("offline by its connectivity: the hub is not asked")
             yield
             return
-        journal = JournalToHub(self._store, await self._store.identity(), self._gates.alarms)
-        await journal.begin()
         async with asyncio.TaskGroup() as group:
             task = group.create_task(
                 supervise("hub", lambda: self._serve(journal), lambda _: None), name="hub"

@@ -53,6 +53,8 @@ class ScriptedHub:
     delay: float = 0.0
     watch_for: float = 60.0
     """Seconds after which every watch is closed, whatever was asked for."""
+    mute: str = ""
+    """The kind whose watch says nothing, and does not end."""
     oldest: int = 0
     """Watches from before are told 410 by an event."""
     asked: list[Asked] = field(default_factory=list)
@@ -140,6 +142,8 @@ class ScriptedHub:
             await answer.write(_line("ERROR", gone))
             return answer
         loop = asyncio.get_running_loop()
+        while self.mute == asked.plural:  # noqa: ASYNC110 - the test changes it
+            await asyncio.sleep(0.01)
         ends = loop.time() + min(self.watch_for, float(asked.query["timeoutSeconds"]))
         while loop.time() < ends:
             bell = self._bell

@@ -422,6 +422,45 @@ def test_a_list_that_takes_longer_than_an_answer_may_comes_through_while_it_move
     play(scene)
 
 
+def test_how_long_a_kind_was_not_heard_is_not_hidden_by_what_others_tell() -> None:
+    async def scene(there: ScriptedHub) -> None:
+        there.watch_for, there.mute = 0.1, "devices"
+        limits = replace(SHORT, silence=1.0)
+        async with followed(there, limits=limits) as (hub, heard):
+            await heard.until(lambda now: PUMP in now)
+            assert heard.all[0].unheard > 10**18  # before this life nobody knows
+            await until(lambda: hub.connected)
+            there.put(device("pump-1", run=False))
+            await until(lambda: not hub.connected)
+            there.mute = ""
+            await heard.until(lambda now: on_off(now) is False)
+            assert 10**9 <= heard.all[-1].unheard < 10**18
+
+    play(scene)
+
+
+def test_a_hub_that_is_slow_makes_what_it_tells_as_old_as_it_may_be() -> None:
+    async def scene(there: ScriptedHub) -> None:
+        async with followed(there) as (_, heard):
+            await heard.until(lambda now: PUMP in now)
+            there.delay = 0.3
+            there.put(device("pump-1", run=False))
+            await heard.until(lambda now: on_off(now) is False)
+            assert heard.all[-1].unheard >= 3 * 10**8
+
+    play(scene)
+
+
+def test_without_the_right_to_leases_there_is_no_rival_to_be_told_apart_from() -> None:
+    async def scene(there: ScriptedHub) -> None:
+        there.fault = lambda asked: status(403, "no leases") if "leases" in asked.path else None
+        async with followed(there) as (hub, _):
+            with pytest.raises(HubRefused, match="no leases"):
+                await hub.renew("a", 30)
+
+    play(scene)
+
+
 def test_a_hub_that_is_away_at_the_start_is_awaited() -> None:
     async def scene(there: ScriptedHub) -> None:
         port = int(there.url.rpartition(":")[2])

@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -26,8 +26,8 @@ from twinbridge.testing.proxy import Direction
 ALL = "TWINBRIDGE_SCHEDULES" in os.environ
 AT_REST = 12
 """Requests after which a start is over: four lists, four watches, the Lease, first statuses."""
-LAST = 26
-"""There are no more in one of these stories."""
+LAST, LAST_AT_REST = 26, 12
+"""There are no more in one of these stories, with a start and without."""
 VERBS = (b"GET ", b"POST ", b"PUT ", b"PATCH ")
 EXPIRED = {"validUntil": "2020-01-01T00:00:00Z"}
 HOT = 1200
@@ -113,12 +113,14 @@ class Story:
     def kill_hub(self, step: int, moment: Moment) -> bool:
         here = self.here
         trap = self.trap(lambda: pid(here.hub), step, moment)
-        self.edit()
+        with suppress(OSError):  # it may die of that: what is not acknowledged, may be lost
+            self.edit()
         sprung = trap.sprung.wait(4)
         self.free()
         if sprung:
             here.hub.kill()
             here.hub.start()
+            self.edit()
         return sprung
 
     def settle(self) -> None:
@@ -193,7 +195,7 @@ def test_an_edge_killed_at_any_step_of_the_sync_goes_on_where_it_was(tmp_path: P
 
 
 def test_a_hub_killed_at_any_step_of_the_sync_has_all_of_it_afterwards(tmp_path: Path) -> None:
-    steps = [(k, m) for k in range(1, LAST) for m in Moment] if ALL else [
+    steps = [(k, m) for k in range(1, LAST_AT_REST) for m in Moment] if ALL else [
         (2, Moment.NOT_ANSWERED),
         (4, Moment.NOT_ASKED),
         (6, Moment.ANSWERED),

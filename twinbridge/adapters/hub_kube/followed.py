@@ -34,7 +34,11 @@ MANY: Final = 50
 """So many changes at once are listed, fewer are fetched one by one."""
 AT_ONCE: Final = 4
 REPLAY: Final = 2.0
-"""Seconds after a break within which what comes may have been changed during it."""
+"""Seconds after a break within which what comes may have been changed during it; and twice as long
+as the hub took to answer then.
+"""
+EVER: Final = 1 << 62
+"""ns: an age that nobody knows."""
 _OF_NO_USE: Final = ("managedFields", "resourceVersion", "creationTimestamp", "selfLink")
 _MARKS: Final = ("uid", "generation", "labels", "annotations", "deletionTimestamp")
 
@@ -56,7 +60,13 @@ class Followed:
     missing: bool = False
     """The hub does not know the kind, does not let us see it, or does not take how we ask."""
     unheard: int = 0
-    """Of the last change, ns: how long it may have waited for us."""
+    """Of the last change, ns: how long it may have waited for us, and was on its way."""
+    _shown: bool = False
+    """Whether it was ever listed."""
+    _heard: float = 0.0
+    """When its watch, and no other, last told something, or ended in order."""
+    _way: float = 0.0
+    """Seconds from the beginning of the watch to the hub's answer."""
     _version: str = ""
     _wait: float = 0.0
     _lost_at: float = 0.0
@@ -115,7 +125,7 @@ class Followed:
 
     def _lost(self) -> None:
         if self.alive or not self._lost_at:
-            self._lost_at = self.client.heard
+            self._lost_at = self._heard or self.client.heard
         self.alive = False
 
     def _miss(self, why: str) -> None:
@@ -137,9 +147,13 @@ class Followed:
                 log.info("hub is there", kind=self.kind)
             self.alive, self._lost_at, self._said = True, 0.0, ""
 
-    def _announce(self) -> None:
-        replayed = time.monotonic() - self._back_at < REPLAY
-        self.unheard = round(self._gap * SECOND) if replayed else 0
+    def _announce(self, came: float | None = None) -> None:
+        """`came`: when the news did, by the monotonic clock; now where there is none."""
+        now = time.monotonic()
+        came = now if came is None else came
+        replayed = came - self._back_at < REPLAY + 2 * self._way
+        waited = (self._gap if replayed else 0.0) + self._way + now - came
+        self.unheard = round(waited * SECOND) if self._shown else EVER
         self.changed(self)
 
     # All of it.
@@ -160,9 +174,11 @@ class Followed:
                 break
             query["continue"] = metadata["continue"]
         shown_again = self.missing
+        self._heard = time.monotonic()
         self._come_back()
         self._version = str(metadata.get("resourceVersion", ""))
         self._is_listed(found, shown_again=shown_again)
+        self._shown = True
 
     def _is_listed(self, found: dict[str, Document], *, shown_again: bool = False) -> None:
         if shown_again or not self.listed or found != self.objects:
@@ -185,13 +201,17 @@ class Followed:
         } | self._selected()
         began, told = time.monotonic(), False
         async with self.client.watch(self.path, query, METADATA) as batches:
+            self._heard = time.monotonic()
+            self._way = self._heard - began
             self._come_back()
             async for events in batches:
-                await self._take(events)
+                self._heard = time.monotonic()
+                await self._take(events, self._heard)
                 told = True
+        self._heard = time.monotonic()
         return told or time.monotonic() - began > self.client.limits.watch / 4
 
-    async def _take(self, events: Iterable[Document]) -> None:
+    async def _take(self, events: Iterable[Document], came: float) -> None:
         """Of several changes of one resource only the last counts. The version moves on once all
         is fetched: what failed comes again.
         """
@@ -207,12 +227,12 @@ class Followed:
             version = metadata.get("resourceVersion", version)
             if event.get("type") in ("ADDED", "MODIFIED", "DELETED") and metadata.get("name"):
                 latest[metadata["name"]] = event
-        await self._apply(latest)
+        await self._apply(latest, came)
         self._version = version
         if error is not None:
             raise error
 
-    async def _apply(self, latest: Mapping[str, Document]) -> None:
+    async def _apply(self, latest: Mapping[str, Document], came: float) -> None:
         gone = {name for name, event in latest.items() if event["type"] == "DELETED"}
         new = {
             name: event["object"]
@@ -231,7 +251,7 @@ class Followed:
                 objects[name] = one
         if objects != self.objects:
             self.objects = objects
-            self._announce()
+            self._announce(came)
 
     def _differs(self, name: str, metadata: Mapping[str, Any]) -> bool:
         known = self.objects.get(name)

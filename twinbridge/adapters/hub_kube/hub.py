@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from twinbridge.adapters.hub_kube.client import APPLY, Client
 from twinbridge.adapters.hub_kube.credentials import parse_where
-from twinbridge.adapters.hub_kube.failures import Conflicting, NotFound
+from twinbridge.adapters.hub_kube.failures import Conflicting, Forbidden, NotFound
 from twinbridge.adapters.hub_kube.followed import API, METADATA, Followed
 from twinbridge.adapters.hub_kube.limits import Limits
 from twinbridge.adapters.hub_kube.metrics import CONNECTED
@@ -227,6 +227,8 @@ class KubeHub(Hub):
         name = f"twinbridge-{self._node}"
         try:
             lease = await self._client.ask("GET", f"{path}/{name}")
+        except Forbidden as error:
+            raise HubRefused(str(error)) from None
         except NotFound:
             lease = {
                 "apiVersion": "coordination.k8s.io/v1",
@@ -264,6 +266,8 @@ class KubeHub(Hub):
         }
         try:
             await self._client.ask(verb, path, None, {**lease, "spec": spec})
+        except Forbidden as error:
+            raise HubRefused(str(error)) from None
         except Conflicting as error:
             # Somebody wrote it meanwhile: the next look tells who.
             raise HubUnavailable(str(error), retry_after=1.0) from None

@@ -116,15 +116,28 @@ class JournalToHub:
         self._gate = gate
         self._rung = asyncio.Event()
         self.caught_up = False
+        self.trouble = ""
+        """Why the hub has not got the next, or ''."""
 
     def ring(self) -> None:
         """There may be something new."""
         self._rung.set()
 
     async def begin(self) -> None:
-        """A journal that never had a hub begins at its present end, not years ago."""
-        if not await self._store.note(CURSOR):
-            await self._store.put_note(CURSOR, str(await self._store.journal_end()))
+        """A journal that never had a hub begins at its present end, not years ago. A disk that
+        takes nothing keeps no machine from starting: then it begins once the disk does.
+        """
+        try:
+            await self._cursor()
+        except StoreUnavailable as error:
+            log.warning("the journal cannot be read for the hub", why=str(error))
+
+    async def _cursor(self) -> int:
+        found = await self._store.note(CURSOR)
+        if not found:
+            found = str(await self._store.journal_end())
+            await self._store.put_note(CURSOR, found)
+        return int(found)
 
     async def run(self, hub: Hub) -> None:
         """Never returns."""
@@ -135,8 +148,10 @@ class JournalToHub:
             try:
                 self.caught_up = not await self.step(hub)
                 backoff.reset()
+                self.trouble = ""
             except HubUnavailable as error:
                 wait = max(error.retry_after or 0.0, backoff.next())
+                self._wait_for(str(error))
             except StoreUnavailable as error:
                 log.warning("the journal cannot be read for the hub", why=str(error))
                 wait = backoff.next()
@@ -144,6 +159,11 @@ class JournalToHub:
                 await asyncio.sleep(wait)
             elif self.caught_up:
                 await self._wait()
+
+    def _wait_for(self, why: str) -> None:
+        if why != self.trouble:
+            log.warning("events wait for the hub", why=why)
+        self.caught_up, self.trouble = False, why
 
     async def _wait(self) -> None:
         self._rung.clear()
@@ -155,7 +175,7 @@ class JournalToHub:
 
     async def step(self, hub: Hub) -> bool:
         """Tell a page; whether there was one. Raises HubUnavailable, StoreUnavailable."""
-        cursor = int(await self._store.note(CURSOR) or 0)
+        cursor = await self._cursor()
         records = await self._store.journal(cursor, PAGE)
         try:
             for number, record in records:

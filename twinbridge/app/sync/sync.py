@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Protocol
@@ -44,6 +45,12 @@ LEASE = 60
 """Seconds for which it stands."""
 LOOK = 0.1
 """Seconds between looks whether the hub is there."""
+EVENTS_FIRST = 5.0
+"""Seconds for which status waits for what the journal has for the hub: a hub that takes no Events,
+or takes them slowly, still gets it.
+"""
+BACKLOG_AFTER = 30.0
+"""Seconds for which what was buffered waits for status."""
 SETTLE = 0.3
 """Seconds after a return of the link that are left to definitions."""
 NODE_LOOK = 2.0
@@ -155,16 +162,18 @@ class HubSync:
             self._touch_all()
             self._gates.alarms.set()
             self._journal.ring()
-            await self._until(lambda: self._journal.caught_up or not hub.connected)
+            await self._until(lambda: self._journal.caught_up or not hub.connected, EVENTS_FIRST)
             self._gates.status.set()
-            await self._until(lambda: self.writer.idle or not hub.connected)
+            await self._until(lambda: self.writer.idle or not hub.connected, BACKLOG_AFTER)
             if self._backlog is not None:
                 self._backlog.release()
             await self._until(lambda: not hub.connected or not self._gates.claimed.is_set())
 
-    async def _until(self, holds: Callable[[], bool]) -> None:
-        while not holds():  # noqa: ASYNC110 - the hub says whether it is there, not when it changes
-            await asyncio.sleep(LOOK)
+    async def _until(self, holds: Callable[[], bool], seconds: float | None = None) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not holds():  # noqa: ASYNC110 - the hub says whether it is there, not when it changes
+                    await asyncio.sleep(LOOK)
 
     # The heartbeat.
 
@@ -304,7 +313,7 @@ class HubSync:
             generation=counted,
             now=now,
         )
-        message = "; ".join(filter(None, (late, waits, self._unknown, self._unsound)))
+        message = "; ".join(filter(None, (late, waits, self._unknown, self._events, self._unsound)))
         content = {**figures, "observedGeneration": counted, "conditions": [connected, syncing]}
         return {**content, "message": message} if message else content
 
@@ -331,6 +340,10 @@ class HubSync:
     def _unknown(self) -> str:
         missing = ", ".join(sorted(self._definitions.missing))
         return f"the hub does not show {missing}: what was known of it stays" if missing else ""
+
+    @property
+    def _events(self) -> str:
+        return f"Events wait: {self._journal.trouble}" if self._journal.trouble else ""
 
     @property
     def _unsound(self) -> str:
