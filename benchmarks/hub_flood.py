@@ -61,7 +61,7 @@ async def desired(hub: httpx.AsyncClient, plant: Generator, changes: int) -> dic
     """Milliseconds: a read of the object; from sending the patch to the coil written."""
     reads, delays = [], []
     for number in range(changes):
-        motor, value = number % ARMED, bool(number // ARMED % 2)
+        motor, value = number % ARMED, bool(number // ARMED % 2)  # the coils are on at first
         path = f"{BASE}/devices/m{motor}"
         began = time.monotonic()
         await hub.get(path)
@@ -108,6 +108,7 @@ async def measured(load: Load, changes: int, samples: int) -> dict[str, dict[str
             async with edge_under(folder, hub):
                 await all_connected(hub, load.devices)
                 await asyncio.sleep(5)
+                changes -= changes % (2 * ARMED)  # so that all coils are on again afterwards
                 quiet = await desired(hub, plant, changes)
                 telemetry = {"prometheus": {"url": f"http://127.0.0.1:{port}/api/v1/write"}}
                 patch = {"spec": {"telemetry": telemetry}}
