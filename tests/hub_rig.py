@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -30,6 +32,7 @@ PLURALS = {
     "Rule": "rules",
     "EdgeNode": "edgenodes",
 }
+STEPPED = [sys.executable, str(Path(__file__).parent / "stepped_clock.py")]
 SPEED, RUN = 0, 0
 """Addresses of the machine's speed (holding register) and run (coil)."""
 
@@ -248,8 +251,14 @@ class Link:
 class HubEdge:
     """`twinbridge run --hub …`."""
 
-    def __init__(self, hub: str, state: Path, node: str = "edge-1") -> None:
+    def __init__(
+        self, hub: str, state: Path, node: str = "edge-1", token_file: Path | None = None
+    ) -> None:
         self._arguments = ["--hub", hub, "--node", node, "--state-dir", str(state)]
+        if token_file is not None:
+            self._arguments += ["--hub-token-file", str(token_file)]
+        self.clock: Path | None = None
+        """A file that says by how many seconds its wall clock is wrong."""
         self.port = free_port()
         self.state = state
         self._said = state.parent / f"{state.name}.log"
@@ -257,11 +266,14 @@ class HubEdge:
 
     def start(self) -> None:
         address = f"127.0.0.1:{self.port}"
+        command = COMMAND if self.clock is None else STEPPED
+        clock = {} if self.clock is None else {"TWINBRIDGE_TEST_CLOCK": str(self.clock)}
         with self._said.open("ab") as said:
             self.process = subprocess.Popen(
-                [*COMMAND, "run", *self._arguments, "--api", address],
+                [*command, "run", *self._arguments, "--api", address],
                 stdout=said,
                 stderr=subprocess.STDOUT,
+                env={**os.environ, **clock},
             )
 
     @property

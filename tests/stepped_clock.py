@@ -1,8 +1,14 @@
-"""`twinbridge` in a process whose wall clock jumps ahead by an hour, three seconds after start."""
+"""`twinbridge` in a process whose wall clock is wrong.
+
+By as many seconds as the file `TWINBRIDGE_TEST_CLOCK` says at the moment; without it the clock
+jumps ahead by an hour, three seconds after start.
+"""
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from twinbridge.cli.main import main
 
@@ -13,7 +19,12 @@ AFTER = 3.0
 _real_ns, _real = time.time_ns, time.time
 
 
+_file = os.environ.get("TWINBRIDGE_TEST_CLOCK")
+
+
 def _step() -> int:
+    if _file:
+        return int(Path(_file).read_text() or 0)
     return HOUR if time.monotonic() - BEGAN > AFTER else 0
 
 

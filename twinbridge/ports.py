@@ -449,6 +449,13 @@ class Hub(Protocol):
     def traffic(self) -> int:
         """Bytes so far, both ways."""
 
+    @property
+    def clock_ahead(self) -> int:
+        """By how many ns the hub's clock is ahead of ours (negative: behind), as it last said; 0
+        for what may as well be the way of an answer, or while nobody knows.
+        """
+        return 0
+
     def definitions(self) -> AsyncIterator[HubDefinitions]:
         """The first once all is listed, then each change; lists and watches anew by itself.
 

@@ -80,6 +80,8 @@ class DesiredTwins:
         self._specs: dict[str, DeviceSpec] = {}
         self._overrides = Overrides()
         self._bell = Doorbell()
+        self.behind = 0
+        """ns by which our wall clock is known to be behind that of a resource's `validUntil`."""
 
     # What stands.
 
@@ -256,12 +258,15 @@ class DesiredTwins:
             self._keep_later(self._entries[spec.name][wish.property])
             return
         actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
-        late = too_late(wish, now, unheard)
+        here = wish
+        if wish.valid_until is not None:
+            here = replace(wish, valid_until=wish.valid_until - self.behind)
+        late = too_late(here, now, unheard)
         if late:
             await self._note_refusal(spec.name, {wish.property: wish}, actor, late)
             self._note_unfit(spec.name, wish, DesiredState.EXPIRED, late)
             return
-        left = wish if wish.valid_for is None else replace(wish, valid_for=wish.valid_for - unheard)
+        left = here if wish.valid_for is None else replace(here, valid_for=wish.valid_for - unheard)
         try:
             await self.accept(spec, {wish.property: left}, actor, lambda: True)
         except (InvalidDesired, Interlocked) as error:

@@ -8,11 +8,13 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
 import orjson
+import structlog
 from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.rest import RESTResponse
 
@@ -21,7 +23,10 @@ from twinbridge.adapters.hub_kube.failures import failure, seconds
 from twinbridge.adapters.hub_kube.limits import Limits
 from twinbridge.adapters.hub_kube.metrics import BYTES, REQUESTS
 from twinbridge.adapters.hub_kube.transport import opened
+from twinbridge.core.model import SECOND
 from twinbridge.errors import HubUnavailable
+
+log = structlog.get_logger()
 
 JSON: Final = "application/json"
 APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
@@ -29,6 +34,8 @@ APPLY: Final = "application/apply-patch+yaml; charset=utf-8"
 REQUEST_HEADERS: Final = 370
 ANSWER_HEADERS: Final = 170
 """Bytes, about, without a token."""
+SKEW: Final = 5 * SECOND
+"""By so much clocks may differ, an answer being on its way among it."""
 LONGEST_LINE: Final = 16 * 2**20
 """Bytes of one event of a watch; etcd takes 1.5 MiB."""
 _BAD, _UNAUTHORIZED = 400, 401
@@ -51,6 +58,9 @@ class Client:
         self.last_contact = 0
         """UTC ns."""
         self.heard = time.monotonic()
+        self.ahead = 0
+        """ns by which the hub's clock is ahead of ours; 0 for less than `SKEW`."""
+        self._date = ""
         self.traffic = 0
         """Bytes both ways, with about what headers take."""
         self._pool: _Pool | None = None
@@ -144,6 +154,7 @@ class Client:
             answer = await pool.api.rest_client.request(
                 verb, url, headers=headers, body=body, _request_timeout=timeout
             )
+            self._compare_clocks(answer.headers.get("Date") or "")
             yield answer
         except (aiohttp.ClientError, OSError, ValueError) as error:
             REQUESTS.labels(verb, "unreachable").inc()
@@ -189,6 +200,20 @@ class Client:
             found = {"message": raw[:200].decode(errors="replace")}
         after = seconds(answer.headers.get("Retry-After"), self.limits)
         raise failure(answer.status, found, f"{verb} {path}", self.limits, after)
+
+    def _compare_clocks(self, date: str) -> None:
+        """By the header `Date`, which tells seconds."""
+        if date == self._date:
+            return
+        self._date = date
+        try:
+            ahead = round(parsedate_to_datetime(date).timestamp() * SECOND) - time.time_ns()
+        except (ValueError, OverflowError):
+            return
+        ahead = ahead if abs(ahead) > SKEW else 0
+        if bool(ahead) != bool(self.ahead):
+            log.warning("the hub's clock is not ours", ahead_seconds=round(ahead / SECOND))
+        self.ahead = ahead
 
     def _json(self, raw: bytes, what: str) -> dict[str, Any]:
         try:

@@ -72,6 +72,11 @@ class KubeHub(Hub):
     def last_contact(self) -> int:
         return self._client.last_contact
 
+    @property
+    @override
+    def clock_ahead(self) -> int:
+        return self._client.ahead
+
     async def run(self) -> None:
         """Follow every kind, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -254,7 +259,7 @@ class KubeHub(Hub):
     async def _write_lease(
         self, verb: str, path: str, lease: dict[str, Any], holder: str, seconds: int
     ) -> str:
-        now = _micro(time.time_ns())
+        now = _micro(time.time_ns() + self._client.ahead)  # who reads it has the hub's clock
         old = lease.get("spec") or {}
         same = old.get("holderIdentity") == holder
         spec = {

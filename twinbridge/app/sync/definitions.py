@@ -101,6 +101,7 @@ class Definitions:
             await self._gate.wait()
             # How long ago it was that a former life of this process heard the hub, nobody knows.
             first = not self.up_to_date.is_set()
+            self._agent.desired.behind = max(0, hub.clock_ahead)
             found = told._replace(unheard=FOREVER) if first else told
             await self.take(found if self._fetches() else self._of_the_node(found))
             if self._fetches():  # perhaps only since the EdgeNode was taken

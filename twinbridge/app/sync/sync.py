@@ -116,6 +116,7 @@ class HubSync:
         self._conditions = Conditions()
         self._node = Ref("EdgeNode", agent.node)
         self._shown: tuple[int, Json] = (0, {})
+        self._ahead = 0
         self.rival = ""
         """Who else holds the Lease of this node."""
         self.writer = StatusWriter(
@@ -184,6 +185,7 @@ class HubSync:
             wait = HEARTBEAT
             try:
                 self._held_by(await hub.renew(self._holder, LEASE))
+                self._ahead = hub.clock_ahead
                 backoff.reset()
             except HubUnavailable as error:
                 wait = max(error.retry_after or 0.0, backoff.next())
@@ -313,7 +315,9 @@ class HubSync:
             generation=counted,
             now=now,
         )
-        message = "; ".join(filter(None, (late, waits, self._unknown, self._events, self._unsound)))
+        message = "; ".join(
+            filter(None, (late, waits, self._clock, self._unknown, self._events, self._unsound))
+        )
         content = {**figures, "observedGeneration": counted, "conditions": [connected, syncing]}
         return {**content, "message": message} if message else content
 
@@ -340,6 +344,15 @@ class HubSync:
     def _unknown(self) -> str:
         missing = ", ".join(sorted(self._definitions.missing))
         return f"the hub does not show {missing}: what was known of it stays" if missing else ""
+
+    @property
+    def _clock(self) -> str:
+        away = "behind" if self._ahead > 0 else "ahead of"
+        return (
+            f"its clock is {abs(self._ahead) / SECOND:.0f} s {away} the hub's"
+            if self._ahead
+            else ""
+        )
 
     @property
     def _events(self) -> str:
