@@ -33,6 +33,7 @@ PLURALS = {
     "EdgeNode": "edgenodes",
 }
 STEPPED = [sys.executable, str(Path(__file__).parent / "stepped_clock.py")]
+ADMIN = "token-of-an-administrator"
 SPEED, RUN = 0, 0
 """Addresses of the machine's speed (holding register) and run (coil)."""
 
@@ -95,9 +96,11 @@ def _resource(kind: str, name: str, spec: object) -> dict[str, Any]:
 class HubProcess:
     """`twinbridge hub`, and what an administrator asks of it, past every broken link."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, token_file: Path | None = None) -> None:
         self.port = free_port()
         self._state = state
+        self._more = [] if token_file is None else ["--token-file", str(token_file)]
+        self._credentials = {} if token_file is None else {"Authorization": f"Bearer {ADMIN}"}
         self._said = state.parent / "hub.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -105,7 +108,7 @@ class HubProcess:
         address = f"127.0.0.1:{self.port}"
         with self._said.open("ab") as said:
             self.process = subprocess.Popen(
-                [*COMMAND, "hub", "--listen", address, "--state-dir", self._state],
+                [*COMMAND, "hub", "--listen", address, "--state-dir", self._state, *self._more],
                 stdout=said,
                 stderr=subprocess.STDOUT,
             )
@@ -134,7 +137,7 @@ class HubProcess:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             None if body is None else json.dumps(body).encode(),
-            {"Content-Type": content},
+            {"Content-Type": content, **self._credentials},
             method=method,
         )
         try:
@@ -203,6 +206,29 @@ class HubProcess:
         code, found = self.ask("GET", EVENTS)
         assert code == 200, found
         return [one for one in found["items"] if one["reason"] == reason]
+
+
+class Rights:
+    """Who may do what at the hub, and by which token the edge says who it is."""
+
+    def __init__(self, folder: Path) -> None:
+        self.hub = folder / "tokens"
+        self.edge = folder / "edge-token"
+        self.of_edge("edge", "first-token-of-the-edge")
+        self.give("first-token-of-the-edge")
+
+    def of_edge(self, role: str, token: str) -> None:
+        """At the hub: `edge`, `viewer`, or '' for nobody."""
+        node = ",edge-1" if role == "edge" else ""
+        line = f"{token},edge,{role}{node}\n" if role else ""
+        new = self.hub.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(f"{ADMIN},admin,admin\n{line}")
+        new.replace(self.hub)
+
+    def give(self, token: str) -> None:
+        """To the edge."""
+        self.edge.write_text(token)
 
 
 class Link:
@@ -335,15 +361,16 @@ def _bank() -> RegisterBank:
 
 
 @contextmanager
-def site(folder: Path, *, started: bool = True) -> Iterator[Site]:
+def site(folder: Path, *, started: bool = True, rights: Rights | None = None) -> Iterator[Site]:
     """A hub with one pump (`pump-1`) and its rule, an edge, two machines (units 1 and 2)."""
     banks = {unit: _bank() for unit in (1, 2)}
-    hub = HubProcess(folder / "hub")
+    hub = HubProcess(folder / "hub", rights and rights.hub)
     with machines(banks) as server:
         try:
             hub.start()
             with Link(hub.port) as link:
-                edge = HubEdge(f"http://127.0.0.1:{link.proxy.port}", folder / "edge")
+                url, token = f"http://127.0.0.1:{link.proxy.port}", rights and rights.edge
+                edge = HubEdge(url, folder / "edge", token_file=token)
                 here = Site(hub, link, edge, banks, server.port)
                 hub.put(edge_node(), model(), here.device(), rule())
                 try:
