@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from twinbridge.adapters.outbox_sqlite import SqliteOutbox, open_outbox
+from twinbridge.adapters.outbox_sqlite import Loss, SqliteOutbox, open_outbox
 from twinbridge.api.connectivity import Connectivity
 from twinbridge.api.plant import Plant
 from twinbridge.api.telemetry import Telemetry
@@ -70,6 +70,8 @@ def telemetry_of(plant: Plant, node: str, connectivity: Connectivity | None) -> 
 
 
 OPEN_AGAIN_SECONDS = 30.0
+LOSS_TOLD = 3600 * SECOND
+"""So long after the last sample that was let go the node says so; a gap record is for ever."""
 
 
 class TelemetryFeed(Backlog):
@@ -167,11 +169,21 @@ class TelemetryFeed(Backlog):
 
     @property
     def trouble(self) -> str:
-        """Why some sink takes nothing, or the disk nothing for them; '' when all is well."""
+        """Why some sink takes nothing, or the disk nothing for them, and what was let go lately;
+        '' when all is well.
+        """
         found = {name: each.trouble for name, each in self._forwarders.items()} | self._broken
         if self._outbox is not None:
-            found["outbox"] = self._outbox.trouble
+            found["outbox"] = self._outbox.trouble or self._lost(self._outbox.loss)
         return "; ".join(f"{name}: {why}" for name, why in found.items() if why)
+
+    def _lost(self, loss: Loss) -> str:
+        if not loss.samples or self._agent.clock.wall() - loss.at > LOSS_TOLD:
+            return ""
+        return (
+            f"{loss.samples:,} samples were let go before every sink had them, the last at"
+            f" {timestamp(loss.at)}: there was no room for them any more, or they were too old"
+        )
 
     def figures(self) -> Json:
         """For the EdgeNode's status; nothing where nothing is fed."""

@@ -196,6 +196,7 @@ def test_the_oldest_samples_go_when_it_is_full_and_a_gap_says_so(tmp_path: Path)
             lost = [gap["records"] for gap in gaps]
             assert 0 < kept < 60_000
             assert kept + sum(n for n in lost if isinstance(n, int)) == 60_000
+            assert outbox.loss.samples == 60_000 - kept
 
     asyncio.run(scenario())
 
@@ -210,6 +211,7 @@ def test_samples_that_are_too_old_go_and_a_gap_says_so(tmp_path: Path) -> None:
             assert gap.kind == "gap"
             assert gap.body["records"] == 2
             assert outbox.depth == 0
+            assert outbox.loss.samples == 2
 
     asyncio.run(scenario())
 

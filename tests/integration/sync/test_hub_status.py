@@ -56,3 +56,17 @@ def test_a_cycle_that_the_cap_stretches_is_said(tmp_path: Path) -> None:
 
         until(moves, "what is late", 60)
         assert "0.8 writes and 45 kB a second" in here.hub.said("EdgeNode", "edge-1", "Syncing")
+
+
+def test_the_node_says_what_was_let_go(tmp_path: Path) -> None:
+    away = {"prometheus": {"url": f"http://127.0.0.1:{free_port()}/api/v1/write"}}
+    short = {"online": QUICK, "offline": {"bufferMaxAge": "1s"}}
+    with site(tmp_path) as here:
+        here.hub.put(edge_node(telemetry=away, connectivity=short))
+
+        def moves() -> bool:
+            here.set_speed(here.speed() % 900 + 1)
+            return "samples were let go" in here.hub.said("EdgeNode", "edge-1", "Syncing")
+
+        until(moves, "what was lost", 40)
+        assert here.hub.condition("EdgeNode", "edge-1", "Syncing") == "False"

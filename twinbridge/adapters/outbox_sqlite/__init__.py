@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from twinbridge.adapters.outbox_sqlite.outbox import SqliteOutbox, open_outbox
+from twinbridge.adapters.outbox_sqlite.outbox import Loss, SqliteOutbox, open_outbox
 
-__all__ = ["SqliteOutbox", "open_outbox"]
+__all__ = ["Loss", "SqliteOutbox", "open_outbox"]

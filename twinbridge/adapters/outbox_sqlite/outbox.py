@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 from typing_extensions import override
@@ -48,6 +48,18 @@ LIVE: Final = 5 * SECOND
 _log = structlog.get_logger(__name__)
 
 
+class Loss(NamedTuple):
+    """Samples that went, and when the last of them did, UTC ns; 0 for never."""
+
+    samples: int = 0
+    at: int = 0
+
+    def and_of(self, samples: int) -> Loss:
+        """These went now."""
+        DROPPED.inc(samples)
+        return Loss(self.samples + samples, time.time_ns()) if samples else self
+
+
 class SqliteOutbox(Outbox):
     """Made by `open_outbox`."""
 
@@ -68,6 +80,8 @@ class SqliteOutbox(Outbox):
         self._flushing: asyncio.Future[Level] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._level = Level(0, 0, 0)
+        self._dropped = Loss()
+        self._trimmed = Loss()
         self._lives: dict[str, str] = {}
         self._lately = {name: Lately(seconds) for name, seconds in sinks.items()}
         self._news = asyncio.Event()
@@ -119,6 +133,12 @@ class SqliteOutbox(Outbox):
     def trouble(self) -> str:
         """Why the disk does not take it, or ''."""
         return self._thread.trouble
+
+    @property
+    def loss(self) -> Loss:
+        """What some sink will never get, of this life of the process."""
+        samples = self._dropped.samples + self._trimmed.samples
+        return Loss(samples, max(self._dropped.at, self._trimmed.at))
 
     async def read(self, sink: str, limit: int, after: int = 0) -> OutboxBatch | None:
         """What `sink` has yet to get beyond `after`, about `limit` samples and records, the lowest
@@ -217,7 +237,7 @@ class SqliteOutbox(Outbox):
     ) -> Level:
         """Runs in the writer's thread."""
         now = self._now()
-        DROPPED.inc(tables.trim(db, self._bounds, now))
+        self._trimmed = self._trimmed.and_of(tables.trim(db, self._bounds, now))
         blocks: list[Block] = [tables.gap(*lost, now)] if lost else []
         blocks += sample_blocks(waiting)
         if blocks:
@@ -242,7 +262,7 @@ class SqliteOutbox(Outbox):
         count = sum(len(each.samples) for each in waiting)
         self._count -= count
         if error is not None:
-            DROPPED.inc(count)
+            self._dropped = self._dropped.and_of(count)
             _log.error("samples not kept for the hub", samples=count, exc_info=error)
         elif not done.cancelled():
             level, before = done.result(), self._level
@@ -266,7 +286,7 @@ class SqliteOutbox(Outbox):
         self._lost = _merged(self._lost, span)
         del self._waiting[:drop]
         self._count -= dropped
-        DROPPED.inc(dropped)
+        self._dropped = self._dropped.and_of(dropped)
 
 
 class Lately:

@@ -327,9 +327,8 @@ class HubSync:
         while True:
             await asyncio.sleep(NODE_LOOK)
             found = bool(self._late), bool(self._waits)
-            if found != told:
-                self.writer.touch([self._node], urgent=True)
-                told = found
+            self.writer.touch([self._node], urgent=found != told)
+            told = found
 
     @property
     def _late(self) -> str:
