@@ -13,6 +13,7 @@ FOLDERS = sorted(path for path in EXAMPLES.iterdir() if path.is_dir())
 COMPANY = {
     "cross-protocol": ("tesys-motor", "boiler", "leak-and-fan"),
     "scada": ("bottling",),
+    "telemetry": ("bottling",),
 }
 """Examples without machines, and the folders of the machines that they are for."""
 TESTED = [folder for folder in FOLDERS if list(folder.glob("*.test.yaml"))]
