@@ -51,6 +51,9 @@ class Source(Protocol):
 
     async def ack(self, sink: str, first: int, last: int) -> None: ...
 
+    async def set_aside(self, sink: str, records: Sequence[OutboxRecord], why: str) -> None:
+        """Keep what the sink refuses, for an expert."""
+
     async def rewind(self, sink: str) -> None:
         """The sink gets again what it acknowledged last."""
 
@@ -160,7 +163,8 @@ class Forwarder:
                 refusals += 1
                 if _length(part) > (FEW if error.for_good and self._many else 1):
                     return _halves(part)
-                if self._set_aside(part, error, refusals):
+                if self._is_set_aside(part, error, refusals):
+                    await self._outbox.set_aside(self._sink.name, part, str(error))
                     return []
                 failures += 1
                 await self._back_off(failures, None)
@@ -173,7 +177,7 @@ class Forwarder:
     def _many(self) -> bool:
         return self._refused_in_a_row >= SUSPICIOUS
 
-    def _set_aside(self, part: _Part, error: HubRefused, refusals: int) -> bool:
+    def _is_set_aside(self, part: _Part, error: HubRefused, refusals: int) -> bool:
         """False: it is to be tried again."""
         if not error.for_good:
             if self._many:  # it is not the record: once that is mended it may be taken

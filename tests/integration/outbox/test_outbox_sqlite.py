@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -372,3 +373,22 @@ def test_a_file_of_the_first_schema_keeps_what_it_holds(tmp_path: Path) -> None:
             assert values(await everything(outbox, "a")) == list(range(4, 10))
 
     asyncio.run(scenario())
+
+
+def test_what_a_sink_refuses_is_kept_for_an_expert_the_newest_of_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with open_outbox(tmp_path, sinks=A) as outbox:
+            outbox.put_samples("press", [("p", sample(n)) for n in range(5)])
+            await outbox.put_journal([alarm()])
+            await outbox.settle()
+            batch = await outbox.read("a", 10)
+            assert batch is not None
+            for _ in range(tables.REFUSED_KEPT):
+                await outbox.set_aside("a", batch.records, "out of bounds")
+
+    asyncio.run(scenario())
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as file:
+        kept = file.execute("SELECT kind, device, why, content FROM refused ORDER BY id").fetchall()
+    assert len(kept) == tables.REFUSED_KEPT
+    assert {row[0] for row in kept} == {"samples", "alarm"}
+    assert kept[0][1:3] == ("press", "out of bounds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from twinbridge.adapters.outbox_sqlite.told import Range, holes, joined
@@ -25,6 +25,7 @@ class Memory:
         self.end, self.old, self.alarm = end, old, alarm
         self.told: list[Range] = []
         self.rewound = 0
+        self.refused: list[int] = []
         self.news = asyncio.Event()
 
     async def read(self, sink: str, limit: int, after: int = 0) -> OutboxBatch | None:
@@ -39,6 +40,9 @@ class Memory:
 
     async def ack(self, sink: str, first: int, last: int) -> None:
         self.told = joined([*self.told, (first, last)])
+
+    async def set_aside(self, sink: str, records: Sequence[OutboxRecord], why: str) -> None:
+        self.refused += [record.seq for record in records]
 
     async def rewind(self, sink: str) -> None:
         self.rewound += 1
@@ -127,10 +131,10 @@ def test_only_the_sample_that_is_refused_is_set_aside_after_five_tries() -> None
             alone += seqs == [6]
             raise HubRefused("not this one")
 
-    sink = Scripted(judge)
-    forward(Memory(), sink)
+    sink, memory = Scripted(judge), Memory()
+    forward(memory, sink)
     assert sink.got == [1, 2, 3, 4, 5, 7, 8, 9]
-    assert alone == 5
+    assert (alone, memory.refused) == (5, [6])
 
 
 def test_what_is_refused_for_good_is_asked_once() -> None:

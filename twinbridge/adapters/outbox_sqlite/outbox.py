@@ -33,7 +33,7 @@ from twinbridge.api.wire import Json, timestamp
 from twinbridge.core.messages import Audit
 from twinbridge.core.model import SECOND, Sample
 from twinbridge.errors import StoreUnavailable
-from twinbridge.ports import Outbox, OutboxBatch
+from twinbridge.ports import Outbox, OutboxBatch, OutboxRecord
 
 LIMIT_BYTES: Final = 1_000_000_000
 MAX_AGE: Final = 7 * 24 * 3600 * SECOND
@@ -171,6 +171,10 @@ class SqliteOutbox(Outbox):
             return tables.level(db, self._bounds)
 
         self._level = await self._thread.write(work)
+
+    async def set_aside(self, sink: str, records: Sequence[OutboxRecord], why: str) -> None:
+        """Keep what `sink` refuses, for an expert; raises StoreUnavailable."""
+        await self._thread.write(lambda db: tables.keep_refused(db, sink, records, why))
 
     async def rewind(self, sink: str) -> None:
         """`sink` gets again what it acknowledged in the last seconds that it was there."""

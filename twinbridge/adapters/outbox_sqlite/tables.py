@@ -18,6 +18,7 @@ from twinbridge.adapters.outbox_sqlite.blocks import (
     unpack_samples,
 )
 from twinbridge.adapters.outbox_sqlite.told import Range, common, holes, joined, length
+from twinbridge.adapters.state_rows import dumps
 from twinbridge.ports import OutboxRecord
 
 MIGRATIONS = (
@@ -47,10 +48,24 @@ MIGRATIONS = (
     ALTER TABLE life DROP COLUMN depth;
     ALTER TABLE life ADD COLUMN journal INTEGER NOT NULL DEFAULT 0
     """,
+    """
+    CREATE TABLE refused (
+        id INTEGER PRIMARY KEY,
+        sink TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        kind TEXT NOT NULL,
+        device TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        why TEXT NOT NULL,
+        content BLOB NOT NULL
+    )
+    """,
 )
 
 FREE_DISK_FLOOR = 0.1
 """Below this share of free disk the outbox stops growing: the rest is for what must be kept."""
+REFUSED_KEPT = 1_000
+"""Refused parts, the newest."""
 TRIM_SHARE = 16
 """So much of the whole goes at once: gap records are few, however long an outage lasts."""
 _BEYOND_ALL = 2**63 - 1
@@ -191,6 +206,21 @@ def read(
             limit -= size
             records.append(record)
     return outbox, records
+
+
+def keep_refused(
+    db: sqlite3.Connection, sink: str, records: Sequence[OutboxRecord], why: str
+) -> None:
+    """For an expert: as JSON, the newest of them."""
+    db.executemany(
+        "INSERT INTO refused (sink, seq, kind, device, at, why, content)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [
+            (sink, one.seq, one.kind, one.device, one.at, why, dumps(one.samples or one.body))
+            for one in records
+        ],
+    )
+    db.execute("DELETE FROM refused WHERE id <= (SELECT max(id) FROM refused) - ?", (REFUSED_KEPT,))
 
 
 def trim(db: sqlite3.Connection, bounds: Bounds, now: Now) -> int:
