@@ -555,6 +555,48 @@ def test_a_status_that_reached_a_namesake_is_taken_back() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            500,
+            "failed to create typed patch object (default/pump-1): errors:\n"  # noqa: ISC004 - one text
+            "  .status.late: field not declared in schema\n"
+            '  .status.conditions[type="Connected"].reason: field not declared in schema',
+        ),
+        (
+            400,
+            'strict decoding error: unknown field "status.late",'  # noqa: ISC004 - one text
+            ' unknown field "status.conditions[0].reason"',
+        ),
+    ],
+)
+def test_a_status_goes_without_what_an_older_definition_does_not_know(
+    code: int, message: str
+) -> None:
+    def strange(body: Any) -> bool:
+        return "late" in body or any("reason" in one for one in body["conditions"])
+
+    async def scene(there: ScriptedHub) -> None:
+        there.fault = lambda asked: (
+            status(code, message)
+            if asked.verb == "PATCH" and strange(asked.body["status"])
+            else None
+        )
+        async with followed(there) as (hub, _):
+            for _ in range(2):
+                await hub.apply_status(PUMP, "u1", {**condition("One"), "late": 1, "kept": 2})
+        asked = [one.body["status"] for one in there.asked if one.verb == "PATCH"]
+        assert [strange(one) for one in asked] == [True, False, False]
+        assert asked[-1]["kept"] == 2
+        assert asked[-1]["conditions"][0]["type"] == "Connected"
+
+    with structlog.testing.capture_logs() as logs:
+        play(scene)
+    said = [one["fields"] for one in logs if "older" in one["event"]]
+    assert said == ["conditions.reason, late"]
+
+
 def test_a_device_of_nonsense_comes_as_it_is_and_disturbs_nobody() -> None:
     async def scene(there: ScriptedHub) -> None:
         there.put(node())

@@ -20,6 +20,7 @@ from twinbridge.adapters.hub_kube.failures import Conflicting, Forbidden, NotFou
 from twinbridge.adapters.hub_kube.followed import API, METADATA, Followed
 from twinbridge.adapters.hub_kube.limits import Limits
 from twinbridge.adapters.hub_kube.metrics import CONNECTED
+from twinbridge.adapters.hub_kube.older import OlderSchemas
 from twinbridge.api.base import API_VERSION
 from twinbridge.core.model import SECOND
 from twinbridge.errors import HubRefused, HubUnavailable, UnknownName
@@ -58,6 +59,7 @@ class KubeHub(Hub):
             )
         }
         self._unheard = 0
+        self._older = OlderSchemas()
         self._lease_seen: tuple[str, float] = ("", 0.0)
 
     @property
@@ -155,10 +157,18 @@ class KubeHub(Hub):
             "status": status,
         }
 
-    async def _apply(self, ref: Ref, body: Mapping[str, object], *, force: bool) -> dict[str, Any]:
+    async def _apply(self, ref: Ref, body: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
         path = f"{API}/namespaces/{self._namespace}/{PLURALS[ref.kind]}/{ref.name}/status"
         query = {"fieldManager": self._manager, "force": str(force).lower()}
-        return await self._client.ask("PATCH", path, query, body, content=APPLY, accept=METADATA)
+        while True:
+            known = {**body, "status": self._older.without(ref.kind, body["status"])}
+            try:
+                return await self._client.ask(
+                    "PATCH", path, query, known, content=APPLY, accept=METADATA
+                )
+            except (HubRefused, HubUnavailable) as error:
+                if not self._older.learn(ref.kind, str(error)):
+                    raise
 
     async def _resolve(
         self, ref: Ref, body: Mapping[str, object], error: Conflicting
