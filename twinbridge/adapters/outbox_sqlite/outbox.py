@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from pathlib import Path
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
 
 import structlog
 from typing_extensions import override
 
-from twinbridge.adapters.outbox_sqlite import tables
+from twinbridge.adapters.outbox_sqlite import bounds, tables
 from twinbridge.adapters.outbox_sqlite.blocks import (
     ALARM,
     AUDIT,
@@ -23,10 +21,9 @@ from twinbridge.adapters.outbox_sqlite.blocks import (
     record_block,
     sample_blocks,
 )
-from twinbridge.adapters.outbox_sqlite.metrics import DROPPED
+from twinbridge.adapters.outbox_sqlite.lately import Lately, Loss
 from twinbridge.adapters.outbox_sqlite.tables import Bounds, Level, Now
-from twinbridge.adapters.outbox_sqlite.told import Range, joined
-from twinbridge.adapters.sqlite_file import SqliteFile
+from twinbridge.adapters.outbox_sqlite.told import joined
 from twinbridge.adapters.sqlite_thread import SqliteThread
 from twinbridge.adapters.state_sqlite import boot_id
 from twinbridge.api.wire import Json, timestamp
@@ -34,9 +31,6 @@ from twinbridge.core.messages import Audit
 from twinbridge.core.model import SECOND, Sample
 from twinbridge.errors import StoreUnavailable
 from twinbridge.ports import Outbox, OutboxBatch, OutboxRecord
-
-LIMIT_BYTES: Final = 1_000_000_000
-MAX_AGE: Final = 7 * 24 * 3600 * SECOND
 
 FLUSH_SECONDS: Final = 0.9
 WAITING_LIMIT: Final = 200_000
@@ -48,30 +42,18 @@ LIVE: Final = 5 * SECOND
 _log = structlog.get_logger(__name__)
 
 
-class Loss(NamedTuple):
-    """Samples that went, and when the last of them did, UTC ns; 0 for never."""
-
-    samples: int = 0
-    at: int = 0
-
-    def and_of(self, samples: int) -> Loss:
-        """These went now."""
-        DROPPED.inc(samples)
-        return Loss(self.samples + samples, time.time_ns()) if samples else self
-
-
 class SqliteOutbox(Outbox):
     """Made by `open_outbox`."""
 
     def __init__(
         self,
         thread: SqliteThread,
-        bounds: Bounds,
+        within: Bounds,
         sinks: Mapping[str, float],
         clock_synced: Callable[[], bool],
     ) -> None:
         self._thread = thread
-        self._bounds = bounds
+        self._bounds = within
         self._clock_synced = clock_synced
         self._boot = boot_id()
         self._waiting: list[Waiting] = []
@@ -241,7 +223,7 @@ class SqliteOutbox(Outbox):
     ) -> Level:
         """Runs in the writer's thread."""
         now = self._now()
-        self._trimmed = self._trimmed.and_of(tables.trim(db, self._bounds, now))
+        self._trimmed = self._trimmed.and_of(bounds.trim(db, self._bounds, now))
         blocks: list[Block] = [tables.gap(*lost, now)] if lost else []
         blocks += sample_blocks(waiting)
         if blocks:
@@ -293,63 +275,6 @@ class SqliteOutbox(Outbox):
         self._dropped = self._dropped.and_of(dropped)
 
 
-class Lately:
-    """What a sink acknowledged within the last `seconds` before its newest acknowledgement.
-
-    Through a break nothing is acknowledged: what came right before it stays here.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._spans: deque[tuple[float, Range]] = deque()
-
-    @property
-    def spans(self) -> list[Range]:
-        return [span for _, span in self._spans]
-
-    def note(self, span: Range, at: float) -> None:
-        """At `at` seconds, monotonic."""
-        if not self._seconds:
-            return
-        self._spans.append((at, span))
-        while self._spans[0][0] < at - self._seconds:
-            self._spans.popleft()
-
-    def clear(self) -> None:
-        self._spans.clear()
-
-
-@asynccontextmanager
-async def open_outbox(
-    directory: Path,
-    *,
-    limit_bytes: int = LIMIT_BYTES,
-    max_age: int = MAX_AGE,
-    sinks: Mapping[str, float],
-    clock_synced: Callable[[], bool] = lambda: True,
-) -> AsyncIterator[SqliteOutbox]:
-    """Open, or begin, the outbox in `directory`, which one process has at a time.
-
-    `max_age` in ns. `sinks`: at least one, each with the seconds of `rewind`; what was kept for
-    others is not kept any longer. A new one gets all that is there. A damaged file is set aside.
-    A disk that takes no writes is no reason to fail: `trouble` says why. Raises StoreUnavailable
-    if a newer TwinBridge made it.
-    """
-    if not sinks:
-        raise ValueError("an outbox without a sink would keep nothing; give at least one")
-    file = SqliteFile(directory / "outbox.db", tables.MIGRATIONS)
-    damage = await asyncio.to_thread(_set_aside_if_damaged, file)
-    thread = SqliteThread(file, heal=True)
-    bounds = Bounds(directory, limit_bytes, max_age, tuple(sinks))
-    outbox = SqliteOutbox(thread, bounds, sinks, clock_synced)
-    try:
-        await outbox.begin(damage)
-        yield outbox
-    finally:
-        await outbox.finish()
-        await thread.close()
-
-
 _ALARMS = ("alarm", "trip", "reset", "ack", "shelve", "unshelve")
 
 
@@ -370,19 +295,6 @@ def _device(subject: str) -> str:
     """Of `rule:device:time`, an alarm; `rule:device`, an instance; or `device/property`."""
     parts = subject.split(":")
     return parts[1] if len(parts) > 1 else subject.partition("/")[0]
-
-
-def _set_aside_if_damaged(file: SqliteFile) -> str:
-    """What was wrong, or ''. A file that cannot be had now may be sound: it stays."""
-    file.path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        damage = file.damage(thorough=False)
-    except sqlite3.Error as error:
-        _log.error("outbox cannot be checked", file=str(file.path), why=str(error))
-        return ""
-    if damage:
-        file.set_aside(damage)
-    return damage
 
 
 def _merged(

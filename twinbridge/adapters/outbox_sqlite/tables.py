@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,13 +61,9 @@ MIGRATIONS = (
     """,
 )
 
-FREE_DISK_FLOOR = 0.1
-"""Below this share of free disk the outbox stops growing: the rest is for what must be kept."""
 REFUSED_KEPT = 1_000
 """Refused parts, the newest."""
-TRIM_SHARE = 16
-"""So much of the whole goes at once: gap records are few, however long an outage lasts."""
-_BEYOND_ALL = 2**63 - 1
+BEYOND_ALL = 2**63 - 1
 
 _Row: TypeAlias = tuple[int, str, str, int, int, bytes, int, int]
 """seq, kind, device, at, monotonic, body, count, clock."""
@@ -104,13 +99,13 @@ class Level(NamedTuple):
 
 
 def level(db: sqlite3.Connection, bounds: Bounds) -> Level:
-    end, depth, first = newest(db), 0, _BEYOND_ALL
+    end, depth, first = newest(db), 0, BEYOND_ALL
     for sink in bounds.sinks:
-        told = _told(db, sink)
+        told = told_to(db, sink)
         depth = max(depth, end - length(told))
-        first = min(first, next(holes(told, 0, end), (_BEYOND_ALL, 0))[0])
+        first = min(first, next(holes(told, 0, end), (BEYOND_ALL, 0))[0])
     oldest = db.execute(f"SELECT at {_FROM} ORDER BY seq LIMIT 1", {"seq": first}).fetchone()
-    return Level(depth, oldest[0] if oldest else 0, _pragma(db, "page_count") * _page_size(db))
+    return Level(depth, oldest[0] if oldest else 0, pragma(db, "page_count") * page_size(db))
 
 
 def newest(db: sqlite3.Connection) -> int:
@@ -155,21 +150,21 @@ def keep_sinks(db: sqlite3.Connection, bounds: Bounds) -> None:
     )
     lost = list(holes(there, 0, newest(db)))
     for sink in bounds.sinks:
-        _mark(db, sink, lost)
+        mark(db, sink, lost)
     forget(db, bounds)
 
 
 def acknowledge(db: sqlite3.Connection, outbox: str, sink: str, span: Range) -> None:
     """Nothing happens if `outbox` is another life than this file's: its numbers are others."""
     if db.execute("SELECT id FROM life").fetchone()[0] == outbox:
-        _mark(db, sink, [span])
+        mark(db, sink, [span])
 
 
 def forget(db: sqlite3.Connection, bounds: Bounds, wanted: Sequence[Range] = ()) -> None:
     """Delete what every sink has, but for what is `wanted` again perhaps."""
     everywhere = list(holes(wanted, 0, newest(db)))
     for sink in bounds.sinks:
-        everywhere = common(everywhere, _told(db, sink))
+        everywhere = common(everywhere, told_to(db, sink))
     for first, last in everywhere:
         db.execute(
             "DELETE FROM block WHERE seq >= ? AND seq <= ? AND seq + count - 1 <= ?",
@@ -181,7 +176,7 @@ def rewind(db: sqlite3.Connection, outbox: str, sink: str, spans: Sequence[Range
     """The sink gets these again, as far as they are kept."""
     if db.execute("SELECT id FROM life").fetchone()[0] != outbox:
         return
-    told = _told(db, sink)
+    told = told_to(db, sink)
     there = [
         (max(first, seq), min(last, seq + count - 1))
         for first, last in spans
@@ -197,7 +192,7 @@ def read(
     outbox = db.execute("SELECT id FROM life").fetchone()[0]
     clocks = {row[0]: (row[1], bool(row[2])) for row in db.execute("SELECT * FROM clock")}
     records: list[OutboxRecord] = []
-    for hole in holes(_told(db, sink), after, newest(db)):
+    for hole in holes(told_to(db, sink), after, newest(db)):
         for found in _overlapping(db, hole):
             record = _record(hole, found, *clocks[found[7]])
             size = max(1, len(record.samples))
@@ -223,28 +218,6 @@ def keep_refused(
     db.execute("DELETE FROM refused WHERE id <= (SELECT max(id) FROM refused) - ?", (REFUSED_KEPT,))
 
 
-def trim(db: sqlite3.Connection, bounds: Bounds, now: Now) -> int:
-    """Delete the oldest samples beyond the bounds, and tell of it; how many went."""
-    bound = max(_beyond_age(db, now, bounds.age), _beyond_size(db, bounds))
-    if not bound:
-        return 0
-    going = db.execute(
-        "SELECT seq, count, at FROM block WHERE kind = ? AND seq < ? ORDER BY seq", (SAMPLES, bound)
-    ).fetchall()
-    gone = joined((seq, seq + count - 1) for seq, count, _ in going)
-    wanted: list[Range] = []
-    for sink in bounds.sinks:
-        told = _told(db, sink)
-        wanted += [hole for span in gone for hole in holes(told, span[0] - 1, span[1])]
-        _mark(db, sink, gone)
-    db.execute("DELETE FROM block WHERE kind = ? AND seq < ?", (SAMPLES, bound))
-    dropped = joined(wanted)
-    if dropped:
-        times = [at for seq, count, at in going if common([(seq, seq + count - 1)], dropped)]
-        append(db, [gap(min(times), max(times), length(dropped), now)], now)
-    return length(dropped)
-
-
 def gap(start: int, end: int, records: int | None, now: Now) -> Block:
     """`records` None: nobody knows how many."""
     body = {"from": start, "to": end, "records": records}
@@ -261,13 +234,13 @@ def _overlapping(
     )
 
 
-def _told(db: sqlite3.Connection, sink: str) -> list[Range]:
+def told_to(db: sqlite3.Connection, sink: str) -> list[Range]:
     return db.execute(
         "SELECT first, last FROM told WHERE sink = ? ORDER BY first", (sink,)
     ).fetchall()
 
 
-def _mark(db: sqlite3.Connection, sink: str, spans: Sequence[Range]) -> None:
+def mark(db: sqlite3.Connection, sink: str, spans: Sequence[Range]) -> None:
     """The sink has these, or never will."""
     for first, last in spans:
         touched = db.execute(
@@ -292,43 +265,6 @@ def _clock(db: sqlite3.Connection, now: Now) -> int:
     return int(last[0]) + 1
 
 
-def _beyond_age(db: sqlite3.Connection, now: Now, age: int) -> int:
-    """The seq that the first sample to keep has, 0 when it is too early to clean up.
-
-    Within one boot the monotonic clock counts: a wall clock that is set right makes nothing old.
-    """
-    oldest = db.execute(
-        "SELECT at, monotonic, boot FROM block JOIN clock ON clock.id = block.clock"
-        " WHERE kind = ? ORDER BY seq LIMIT 1",
-        (SAMPLES,),
-    ).fetchone()
-    if oldest is None:
-        return 0
-    here = oldest[2] == now.boot
-    old = now.monotonic - oldest[1] if here else now.wall - oldest[0]
-    if old <= age + age // TRIM_SHARE:
-        return 0
-    young = db.execute(
-        "SELECT seq FROM block JOIN clock ON clock.id = block.clock"
-        " WHERE CASE boot WHEN :boot THEN :mono - monotonic ELSE :wall - at END <= :age"
-        " ORDER BY seq LIMIT 1",
-        {"boot": now.boot, "mono": now.monotonic, "wall": now.wall, "age": age},
-    ).fetchone()
-    return int(young[0]) if young else _BEYOND_ALL
-
-
-def _beyond_size(db: sqlite3.Connection, bounds: Bounds) -> int:
-    total, free = _pragma(db, "page_count"), _pragma(db, "freelist_count")
-    disk = shutil.disk_usage(bounds.folder)
-    tight = disk.free < disk.total * FREE_DISK_FLOOR and free * TRIM_SHARE < total
-    if not tight and (total - free) * _page_size(db) <= bounds.size:
-        return 0
-    oldest, newest = db.execute(
-        "SELECT min(seq), max(seq) FROM block WHERE kind = ?", (SAMPLES,)
-    ).fetchone()
-    return 0 if oldest is None else int(oldest + (newest - oldest) // TRIM_SHARE + 1)
-
-
 def _record(
     hole: Range,
     found: _Row,
@@ -345,10 +281,10 @@ def _record(
     return OutboxRecord(seq + past, kind, device, at, monotonic, samples, {}, boot, synced)
 
 
-def _page_size(db: sqlite3.Connection) -> int:
-    return _pragma(db, "page_size")
+def page_size(db: sqlite3.Connection) -> int:
+    return pragma(db, "page_size")
 
 
-def _pragma(db: sqlite3.Connection, name: str) -> int:
+def pragma(db: sqlite3.Connection, name: str) -> int:
     number: int = db.execute(f"PRAGMA {name}").fetchone()[0]
     return number
