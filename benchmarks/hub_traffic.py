@@ -14,7 +14,7 @@ import json
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -79,7 +79,7 @@ async def hop(target: int) -> AsyncIterator[tuple[Hop, int]]:
         server.close()
 
 
-async def fill(api: httpx.AsyncClient, load: Load, ports: list[int]) -> None:
+async def fill(api: httpx.AsyncClient, load: Load, ports: Sequence[int]) -> None:
     node = {"apiVersion": API, "kind": "EdgeNode", "metadata": {"name": NODE}, "spec": {}}
     text = definitions(load, ports, (), node=NODE)
     for resource in (node, *load_all(text, CSafeLoader)):
@@ -147,11 +147,12 @@ async def _answers(api: httpx.AsyncClient) -> bool:
 
 async def _connected(api: httpx.AsyncClient, devices: int) -> bool:
     found = (await api.get(f"{BASE}/devices")).json()["items"]
-    return devices == sum(
+    connected = sum(
         one["type"] == "Connected" and one["status"] == "True"
         for item in found
         for one in item.get("status", {}).get("conditions", ())
     )
+    return bool(connected == devices)
 
 
 async def traffic(devices: int, seconds: float, *, as_json: bool) -> None:
