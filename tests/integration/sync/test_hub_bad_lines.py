@@ -11,14 +11,10 @@ LONG = 40.0
 """Seconds: a question and its answer take four, one that is lost as many again."""
 
 
-def make_bad(here: Site, *, latency: float = 2.0, loss: float = 0.01) -> None:
-    """So many seconds each way, 64 kbit/s for all together."""
+def make_bad(here: Site) -> None:
+    """Two seconds each way, 64 kbit/s for all together, one packet of a hundred is lost."""
     faults = here.link.proxy.faults
-    faults.latency, faults.bandwidth, faults.loss = latency, 8000, loss
-
-
-def alarms(here: Site) -> int:
-    return len(here.hub.events("Tripped"))
+    faults.latency, faults.bandwidth, faults.loss = 2.0, 8000, 0.01
 
 
 def test_over_a_bad_line_desired_values_status_and_a_trip_arrive_and_the_trip_waits_for_nothing(
@@ -37,19 +33,4 @@ def test_over_a_bad_line_desired_values_status_and_a_trip_arrive_and_the_trip_wa
         until(lambda: here.speed(2) == 700, "what is desired at the machine", LONG)
         until(lambda: here.hub.condition("Device", "pump-1", "Tripped") == "True", "told", LONG)
         until(lambda: here.hub.state("pump-2", "speed") == "applied", "applied at the hub", LONG)
-        until(lambda: here.hub.reported("pump-2", "speed") == 700, "its status", LONG)
-        until(lambda: alarms(here) == 1, "the Event", LONG)
-
-
-def test_connections_that_break_on_a_bad_line_lose_and_double_nothing(tmp_path: Path) -> None:
-    with site(tmp_path) as here:
-        make_bad(here, latency=0.4, loss=0.05)
-        here.set_speed(1200)
-        until(lambda: here.link.proxy.connections > 1, "a line in use")
-        here.link.plug()  # resets them, and what is on its way with them
-        here.hub.desire("pump-1", speed=300)
-        until(lambda: here.speed() == 300, "what is desired at the machine", LONG)
-        here.link.plug()
-        until(lambda: here.hub.reported("pump-1", "speed") == 300, "its status", LONG)
-        until(lambda: alarms(here) == 1, "the Event", LONG)
-        assert len({one["metadata"]["name"] for one in here.hub.events("Tripped")}) == 1
+        assert len(here.hub.events("Tripped")) == 1

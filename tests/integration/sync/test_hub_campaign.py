@@ -25,7 +25,7 @@ from twinbridge.ports import Hub, Ref
 from twinbridge.testing.hub import hub_running
 from twinbridge.testing.proxy import FaultProxy
 
-SCHEDULES = int(os.environ.get("TWINBRIDGE_SCHEDULES", "8"))
+SCHEDULES = int(os.environ.get("TWINBRIDGE_SCHEDULES", "6"))
 QUICK = Limits(request=1.0, connect=1.0, watch=1, silence=1.5, first_wait=0.01, longest_wait=0.1)
 
 
