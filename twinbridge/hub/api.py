@@ -69,10 +69,11 @@ class KubeApi:
     async def _answer(self, request: Request) -> tuple[str, Response]:
         verb = "other"
         try:
-            if request.url.path in PROBES:
-                return verb, self._probe(request.url.path)
+            path = request.scope["path"]
+            if path in PROBES:
+                return verb, self._probe(path)
             who = self._who(request)
-            target = asked.target(self._catalog, request.url.path)
+            target = asked.target(self._catalog, path)
             if target is None:
                 return verb, await self._documents(request, who)
             verb = _verb(request, target)
@@ -82,7 +83,7 @@ class KubeApi:
         except StoreUnavailable as error:
             return verb, await refusal(request, refusals.unavailable(str(error)))
         except Exception:
-            log.exception("request failed", method=request.method, path=request.url.path)
+            log.exception("request failed", method=request.method, path=request.scope["path"])
             return verb, await refusal(request, refusals.internal())
 
     def _who(self, request: Request) -> Identity:
@@ -148,7 +149,7 @@ class KubeApi:
 
     async def _documents(self, request: Request, who: Identity) -> Response:
         """Discovery, OpenAPI, metrics: what is not about an object."""
-        path, accept = request.url.path.rstrip("/"), request.headers.get("accept", "")
+        path, accept = request.scope["path"].rstrip("/"), request.headers.get("accept", "")
         if request.method == "POST" and path.endswith("/selfsubjectreviews"):
             return await json_answer(request, access.review(who), code=201)
         if request.method != "GET":

@@ -8,6 +8,7 @@ Source: sigs.k8s.io/structured-merge-diff/v4, fieldpath.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -38,9 +39,17 @@ def manageable(document: Json) -> Json:
 def element(item: Any, at: Structure) -> str:  # noqa: ANN401 - any JSON
     """How an item of a list that is managed one by one is named."""
     if at.keys and isinstance(item, dict):
+        first = item.get(at.keys[0])
+        if len(at.keys) == 1 and isinstance(first, str):
+            return _keyed(at.keys[0], first)
         named = {key: item.get(key) for key in at.keys}
         return f"k:{orjson.dumps(named).decode()}"
     return f"v:{orjson.dumps(item).decode()}"
+
+
+@lru_cache(maxsize=10_000)
+def _keyed(key: str, value: str) -> str:
+    return f"k:{orjson.dumps({key: value}).decode()}"
 
 
 def fields_of(value: Any, at: Structure) -> Fields:  # noqa: ANN401 - any JSON

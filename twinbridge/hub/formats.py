@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 import orjson
@@ -10,12 +11,15 @@ import orjson
 from twinbridge.hub import refusals
 from twinbridge.hub.events_k8s import to_shown
 from twinbridge.hub.kinds import Json, Kind
-from twinbridge.hub.stored import Change, Stored
+from twinbridge.hub.stored import Change, Stored, metadata_in
 from twinbridge.hub.table import partial, table
 
 WHOLE, METADATA, TABLE = "", "PartialObjectMetadata", "Table"
 ACCEPTED: Final = ("application/json", "application/yaml")
 _ANY: Final = ("", "*/*", "application/*")
+
+
+_PARTIAL: Final = b'{"kind":"PartialObjectMetadata","apiVersion":"meta.k8s.io/v1","metadata":%b}'
 
 
 class Format(NamedTuple):
@@ -86,6 +90,8 @@ def listed(kind: Kind, items: Iterable[Stored], metadata: Json, form: Format) ->
 def _encoded(kind: Kind, item: Stored, form: Format) -> bytes:
     if form.shape == WHOLE and not kind.stored_as:
         return item.body
+    if form.shape == METADATA:
+        return _PARTIAL % item.metadata
     return orjson.dumps(one(kind, item.document(), form))
 
 
@@ -112,7 +118,7 @@ def _left(change: Change) -> Stored:
     document["metadata"]["resourceVersion"] = str(change.item.version)
     old = change.old
     body = orjson.dumps(document)
-    return Stored(old.key, change.item.version, body, old.labels, old.selectable)
+    return replace(old, version=change.item.version, body=body, about=metadata_in(document, body))
 
 
 def bookmark(kind: Kind, version: int, form: Format, *, initial_end: bool = False) -> bytes:

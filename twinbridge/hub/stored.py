@@ -31,16 +31,32 @@ class Stored:
     labels: Mapping[str, str]
     selectable: Json
     """The object, reduced to the fields by which it can be selected."""
+    about: slice = slice(0)
+    """Where its metadata is in its JSON."""
 
     def document(self) -> Json:
         """A fresh copy."""
         found: Json = orjson.loads(self.body)
         return found
 
+    @property
+    def metadata(self) -> bytes:
+        """As JSON."""
+        return self.body[self.about]
+
 
 def stored(kind: Kind, key: Key, version: int, document: Json, body: bytes) -> Stored:
     labels = document["metadata"].get("labels") or _NOTHING
-    return Stored(key, version, body, labels, _reduced(document, kind.fields))
+    return Stored(
+        key, version, body, labels, _reduced(document, kind.fields), metadata_in(document, body)
+    )
+
+
+def metadata_in(document: Json, body: bytes) -> slice:
+    """Where its metadata is in the JSON of a document."""
+    metadata = orjson.dumps(document["metadata"])
+    start = body.index(b'"metadata":' + metadata) + len(b'"metadata":')
+    return slice(start, start + len(metadata))
 
 
 def _reduced(document: Json, paths: tuple[str, ...]) -> Json:
