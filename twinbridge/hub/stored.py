@@ -31,7 +31,7 @@ class Stored:
     labels: Mapping[str, str]
     selectable: Json
     """The object, reduced to the fields by which it can be selected."""
-    about: slice = slice(0)
+    about: slice = field(default_factory=lambda: slice(0))
     """Where its metadata is in its JSON."""
 
     def document(self) -> Json:
