@@ -11,26 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import httpx
-from definitions import definitions
-from hub import API, BASE, until
+from hub_plant import BASE, all_connected, edge_node, edge_under, hub_running, put, resources_of
 from load import Load
-from rig import NODE, TWINBRIDGE, Broken, arguments, finish, free_port, generator, process, show
-from yaml import CSafeLoader, load_all
+from rig import Broken, arguments, finish, generator, show
 
 PROPERTIES = 20
 INTERVAL = 500
 """Milliseconds between polls."""
+SETTLING = 70.0
+"""Seconds: of the cap and of the bytes a minute's worth is saved up at first."""
 CYCLE = 10.0
 """Seconds: no Device is written more often."""
-PLURALS = {"Device": "devices", "DeviceModel": "devicemodels", "EdgeNode": "edgenodes"}
 SAMPLE = {
     "device": "m500",
     "property": "r10",
@@ -79,14 +77,6 @@ async def hop(target: int) -> AsyncIterator[tuple[Hop, int]]:
         server.close()
 
 
-async def fill(api: httpx.AsyncClient, load: Load, ports: Sequence[int]) -> None:
-    node = {"apiVersion": API, "kind": "EdgeNode", "metadata": {"name": NODE}, "spec": {}}
-    text = definitions(load, ports, (), node=NODE)
-    for resource in (node, *load_all(text, CSafeLoader)):
-        path = f"{BASE}/{PLURALS[resource['kind']]}"
-        (await api.post(path, json=resource)).raise_for_status()
-
-
 async def written(base: str, seconds: float) -> Counter[str]:
     """How often each Device was written at the hub in so many seconds."""
     counted: Counter[str] = Counter()
@@ -102,26 +92,20 @@ async def written(base: str, seconds: float) -> Counter[str]:
 
 async def measured(devices: int, seconds: float) -> dict[str, float]:
     load = Load(devices, PROPERTIES, INTERVAL, units_per_port=240)
-    port = free_port()
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with tempfile.TemporaryDirectory() as folder:
-        hub = ["hub", "--listen", f"127.0.0.1:{port}", "--state-dir", str(Path(folder, "hub"))]
-        base = f"http://127.0.0.1:{port}"
-        async with (
-            generator(load) as plant,
-            process(TWINBRIDGE, *hub, **quiet),
-            httpx.AsyncClient(base_url=base, timeout=30) as api,
-            hop(port) as (counting, way),
-        ):
-            await until(lambda: _answers(api), "the hub")
-            await fill(api, load, plant.ports)
-            edge = ["run", "--hub", f"http://127.0.0.1:{way}", "--node", NODE]
-            edge += ["--state-dir", str(Path(folder, "edge")), "--api", f"127.0.0.1:{free_port()}"]
-            async with process(TWINBRIDGE, *edge, **quiet):
-                await until(lambda: _connected(api, devices), "every device connected")
-                await asyncio.sleep(10)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with generator(load) as plant, hub_running(folder) as api:
+            await put(api, (edge_node(), *resources_of(load, plant)))
+            port = api.base_url.port
+            async with (
+                hop(port or 0) as (counting, way),
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{way}") as past_the_hop,
+                edge_under(folder, past_the_hop),
+            ):
+                await all_connected(api, devices)
+                await asyncio.sleep(SETTLING)
                 up, down = counting.up, counting.down
-                counts = await written(base, seconds)
+                counts = await written(str(api.base_url), seconds)
                 up, down = counting.up - up, counting.down - down
     if most := [name for name, n in counts.items() if n > seconds / CYCLE + 1]:
         raise Broken(f"{len(most)} Devices were written more often than every {CYCLE:g} s")
@@ -136,23 +120,6 @@ async def measured(devices: int, seconds: float) -> dict[str, float]:
         "stream_kb_per_s": streamed / 1000,
         "percent": 100 * (up + down) / seconds / streamed,
     }
-
-
-async def _answers(api: httpx.AsyncClient) -> bool:
-    try:
-        return (await api.get("/readyz")).is_success
-    except httpx.TransportError:
-        return False
-
-
-async def _connected(api: httpx.AsyncClient, devices: int) -> bool:
-    found = (await api.get(f"{BASE}/devices")).json()["items"]
-    connected = sum(
-        one["type"] == "Connected" and one["status"] == "True"
-        for item in found
-        for one in item.get("status", {}).get("conditions", ())
-    )
-    return bool(connected == devices)
 
 
 async def traffic(devices: int, seconds: float, *, as_json: bool) -> None:
