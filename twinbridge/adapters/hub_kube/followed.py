@@ -242,6 +242,8 @@ class Followed:
         if len(new) > MANY:
             await self._list()
             return
+        if not new and not gone:  # our own status writes, mostly
+            return
         fetched = await self._fetch(new)
         objects = {name: one for name, one in self.objects.items() if name not in gone}
         for name, one in fetched.items():

@@ -105,7 +105,8 @@ class KubeHub(Hub):
             if not all(followed.listed for followed in self._kinds.values()):
                 continue
             found, before = self._documents(), known or {}
-            changed = {r for r in before.keys() | found.keys() if before.get(r) != found.get(r)}
+            changed = {r for r, one in found.items() if one is not before.get(r) != one}
+            changed |= before.keys() - found.keys()
             unheard, self._unheard = self._unheard, 0
             missing = frozenset(kind for kind, one in self._kinds.items() if one.missing)
             if changed or known is None or missing != missed:
@@ -113,13 +114,14 @@ class KubeHub(Hub):
                 yield HubDefinitions(found, frozenset(changed), unheard, missing)
 
     def _documents(self) -> dict[Ref, Mapping[str, object]]:
-        """Of the models only those that are used."""
+        """Of the models only those that are used, as far as that can be seen."""
+        unseen = self._kinds["Device"].missing
         used = {_model_of(found) for found in self._kinds["Device"].objects.values()}
         return {
             Ref(kind, name): found
             for kind, followed in self._kinds.items()
             for name, found in followed.objects.items()
-            if kind != "DeviceModel" or name in used
+            if kind != "DeviceModel" or unseen or name in used
         }
 
     # Up.

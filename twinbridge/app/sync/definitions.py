@@ -103,15 +103,16 @@ class Definitions:
             first = not self.up_to_date.is_set()
             self._agent.desired.behind = max(0, hub.clock_ahead)
             found = told._replace(unheard=FOREVER) if first else told
-            await self.take(found if self._fetches() else self._of_the_node(found))
-            if self._fetches():  # perhaps only since the EdgeNode was taken
+            fetches = self._fetches()
+            await self.take(found if fetches else self._of_the_node(found))
+            if not fetches and self._fetches():  # since the EdgeNode was taken
                 await self.take(found)
             self.up_to_date.set()
 
     def _of_the_node(self, found: HubDefinitions) -> HubDefinitions:
-        others = {ref: one for ref, one in self._documents.items() if ref.kind != "EdgeNode"}
+        """That it is gone says nothing: so is all the rest at a hub that is built anew."""
         node = {ref: one for ref, one in found.documents.items() if ref.kind == "EdgeNode"}
-        return found._replace(documents={**others, **node})
+        return found._replace(documents={**self._documents, **node})
 
     async def take(self, found: HubDefinitions) -> None:
         """On disk first: what was taken up once is not forgotten by a restart."""
@@ -119,7 +120,8 @@ class Definitions:
         self.missing = found.missing
         kept = {ref: one for ref, one in old.items() if ref.kind in found.missing}
         new = {**kept, **found.documents}
-        changed = {ref for ref in new.keys() | old.keys() if new.get(ref) != old.get(ref)}
+        changed = {ref for ref, one in new.items() if one is not old.get(ref) != one}
+        changed |= old.keys() - new.keys()
         if not changed:
             return
         async with asyncio.TaskGroup() as tasks:
