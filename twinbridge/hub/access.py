@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+import orjson
+
 from twinbridge.hub import refusals
 from twinbridge.hub.kinds import Json, Kind
 from twinbridge.hub.refusals import Refused
@@ -12,6 +14,7 @@ from twinbridge.hub.tokens import Identity, Role
 
 READING: Final = ("get", "list", "watch")
 _WRITING_STATUS: Final = ("get", "update", "patch")
+_SET_BY_CLIENTS: Final = ("labels", "annotations", "finalizers", "ownerReferences")
 _OF_A_NODE: Final = ("Device", "Rule")
 _OF_ALL: Final = ("DeviceModel", "Namespace", "CustomResourceDefinition")
 
@@ -20,8 +23,9 @@ def allowed(who: Identity, verb: str, kind: Kind, subresource: str) -> bool:
     """Whether the role has this verb at all; of which objects, `visible` says."""
     if who.role is Role.ADMIN:
         return True
-    if who.role is Role.VIEWER:
-        return verb in READING
+    if who.role in (Role.VIEWER, Role.OPERATOR):
+        desires = who.role is Role.OPERATOR and _desires(verb, kind, subresource)
+        return desires or verb in READING
     if subresource == "status":
         return kind.kind in (*_OF_A_NODE, "EdgeNode") and verb in _WRITING_STATUS
     if kind.kind == "Event":
@@ -29,6 +33,21 @@ def allowed(who: Identity, verb: str, kind: Kind, subresource: str) -> bool:
     if kind.kind == "Lease":
         return verb in ("get", "create", "update", "patch")
     return kind.kind in (*_OF_A_NODE, *_OF_ALL, "EdgeNode") and verb in READING
+
+
+def _desires(verb: str, kind: Kind, subresource: str) -> bool:
+    return kind.kind == "Device" and not subresource and verb in ("update", "patch")
+
+
+def only_desires(old: Json, new: Json) -> bool:
+    """Whether nothing but `spec.desired` differs that a client may set."""
+    return _defined(old) == _defined(new)
+
+
+def _defined(document: Json) -> bytes:
+    spec = {k: v for k, v in document.get("spec", {}).items() if k != "desired"}
+    metadata = {k: document["metadata"].get(k) for k in _SET_BY_CLIENTS}
+    return orjson.dumps((spec, metadata), option=orjson.OPT_SORT_KEYS)
 
 
 def visible(who: Identity, kind: Kind) -> Callable[[Json], bool] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -19,6 +19,7 @@ from twinbridge.errors import InvalidDesired, StoreUnavailable
 from twinbridge.hub import access, asked, metadata, refusals, writes
 from twinbridge.hub.asked import Place
 from twinbridge.hub.fleet_events import FleetEvents
+from twinbridge.hub.fleet_trips import held, stops
 from twinbridge.hub.fleet_views import (
     Specs,
     check_wishes,
@@ -55,6 +56,7 @@ class Fleet:
         self._now = now
         self._device = self._kind(*_GROUP, "devices")
         self._model = self._kind(*_GROUP, "devicemodels")
+        self._rule = self._kind(*_GROUP, "rules")
         self._lease = self._kind("coordination.k8s.io", "v1", "leases")
         self._models: dict[Key, tuple[int, Specs]] = {}
         at = f"{PREFIX}/v1"
@@ -189,6 +191,13 @@ class Fleet:
             known = self._models[model.key] = (model.version, model_specs(model.document()))
         return device_specs(device, known[1])
 
+    def _rules(self, device: Json) -> Iterator[Json]:
+        """Those of its namespace and node."""
+        namespace, node = device["metadata"]["namespace"], device["spec"]["nodeName"]
+        for key, item in list(self._hub.store.items(self._rule.key).items()):
+            if key.namespace == namespace and selected_value(item, "spec.nodeName") == node:
+                yield item.document()
+
     def _wished(
         self, live: Json, patch: dict[str, DesiredSpec | None], wanted: Sequence[str]
     ) -> Json:
@@ -206,8 +215,9 @@ class Fleet:
             desired = merged(live["spec"].get("desired") or (), patch, specs, now)
         except InvalidDesired as error:
             raise _bad(str(error), error.field, error.allowed) from None
-        if holds(live, "Tripped") and any(wish is not None for wish in patch.values()):
-            why = f"a trip holds {name}: reset it first, then desire anew"
+        against = held(patch, stops(live, self._rules(live))) if holds(live, "Tripped") else None
+        if against:
+            why = f"a trip holds {against} of {name}: reset it first, then desire anew"
             raise Refused(HTTPStatus.CONFLICT, "Conflict", why)
         return {**live, "spec": {**live["spec"], "desired": desired}}
 

@@ -29,6 +29,8 @@ _LINE: Final = "a line is: TOKEN,NAME,ROLE[,NODE]"
 class Role(StrEnum):
     ADMIN = "admin"
     """May do everything."""
+    OPERATOR = "operator"
+    """May look at everything, and desire values of devices; defines nothing."""
     VIEWER = "viewer"
     """May look at everything."""
     EDGE = "edge"

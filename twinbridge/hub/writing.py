@@ -19,7 +19,7 @@ from twinbridge.hub.kinds import CLUSTER, Catalog, Json, Kind
 from twinbridge.hub.patch import PatchFailed, json_patch, merge_patch
 from twinbridge.hub.store import HubStore
 from twinbridge.hub.stored import Key
-from twinbridge.hub.tokens import Identity
+from twinbridge.hub.tokens import Identity, Role
 from twinbridge.hub.watch import Selection
 from twinbridge.hub.writes import Asked, Deletion
 
@@ -226,6 +226,8 @@ def _patched(kind: Kind, how: str, given: object, live: Json) -> object:
 
 def _guarded(decide: Decide, who: Identity, verb: str, target: Target) -> Decide:
     """Only what the caller has to do with, as it is when it is written."""
+    if who.role is Role.OPERATOR:
+        return _desiring(decide, who, verb, target)
     visible = access.visible(who, target.kind)
     if visible is None:
         return decide
@@ -235,6 +237,20 @@ def _guarded(decide: Decide, who: Identity, verb: str, target: Target) -> Decide
             kind, namespace, name, sub = target
             raise access.denied(who, verb, kind, namespace, name, sub)
         return decide(old)
+
+    return guarded
+
+
+def _desiring(decide: Decide, who: Identity, verb: str, target: Target) -> Decide:
+    """Only what an operator may change of what is there."""
+
+    def guarded(old: Json | None) -> Put | Remove:
+        made = decide(old)
+        if old is None or isinstance(made, Remove) or not access.only_desires(old, made.document):
+            kind, namespace, name, _ = target
+            what = "but spec.desired" if old is not None else "anew"
+            raise access.denied(who, f"{verb} anything {what} of", kind, namespace, name, "")
+        return made
 
     return guarded
 

@@ -26,8 +26,12 @@ Json = dict[str, Any]
 GROUP = "devices.twinbridge.io/v1alpha1"
 OURS = f"/apis/{GROUP}/namespaces/default"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
-ADMIN, VIEWER, EDGE = "a" * 20, "v" * 20, "e" * 20
-TOKENS = f"{ADMIN},root,admin\n{VIEWER},anna,viewer\n{EDGE},edge-1,edge,edge-1\n"
+ADMIN, VIEWER, EDGE, OPERATOR = "a" * 20, "v" * 20, "e" * 20, "o" * 20
+TOKENS = f"""{ADMIN},root,admin
+{VIEWER},anna,viewer
+{EDGE},edge-1,edge,edge-1
+{OPERATOR},otto,operator
+"""
 
 MODEL = {
     "apiVersion": GROUP,
@@ -45,6 +49,21 @@ MODEL = {
             },
             {"name": "run", "type": "bool", "access": "ReadWrite"},
         ]
+    },
+}
+
+STOPS_RUN = {
+    "apiVersion": GROUP,
+    "kind": "Rule",
+    "metadata": {"name": "too-hot"},
+    "spec": {
+        "nodeName": "edge-1",
+        "devices": {"name": "pump-1"},
+        "when": {"property": "temperature", "above": 90, "staleAfter": "3s", "onBad": "Trip"},
+        "severity": "high",
+        "message": "It is too hot",
+        "trip": {"write": [{"property": "run", "value": False}]},
+        "mode": "Armed",
     },
 }
 
@@ -263,8 +282,11 @@ def test_a_trip_a_stale_tag_and_an_unknown_name_are_told_apart(tmp_path: Path) -
         said = "too-hot: 91 (alarm 01HZ)"
         tripped = {"type": "Tripped", "status": "True", "reason": "Tripped", "message": said}
         await ask.status("pump-1", conditions=connected(tripped))
-        held = await ask("PATCH", f"{path}/desired", {"run": True})
-        assert (held.status, "trip" in held.content["detail"]) == (409, True)
+        assert (await ask("POST", f"{OURS}/rules", STOPS_RUN)).status == 201
+        held = await ask("PATCH", f"{path}/desired", {"run": True, "speed": 3})
+        assert (held.status, "trip holds run" in held.content["detail"]) == (409, True)
+        for passes in ({"run": False}, {"speed": 3}):  # as the trip does; and what no trip holds
+            assert (await ask("PATCH", f"{path}/desired", passes)).status == 202
         assert (await ask("GET", path)).content["trips"] == ["01HZ"]
         assert (await ask("PATCH", f"{path}/desired", {"speed": None})).status == 202
 
@@ -378,7 +400,7 @@ def test_a_viewer_reads_an_edge_sees_its_own_and_only_an_admin_desires(tmp_path:
         own = (await ask("GET", path, token=EDGE)).content["items"]
         assert [item["name"] for item in own] == ["pump-1"]
         assert (await ask("GET", f"{path}/other", token=EDGE)).status == 404
-        for token, status in ((VIEWER, 403), (EDGE, 403), (ADMIN, 202)):
+        for token, status in ((VIEWER, 403), (EDGE, 403), (OPERATOR, 202), (ADMIN, 202)):
             found = await ask("PATCH", f"{path}/pump-1/desired", {"speed": 5}, token=token)
             assert found.status == status, found.content
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from edge_process import cli
-from hub_server import GROUP, MERGE, OURS, a_device, api_of, hub_on_a_thread
+from hub_server import APPLY, GROUP, MERGE, OURS, a_device, api_of, hub_on_a_thread
 
 from twinbridge.errors import InvalidInput
 from twinbridge.hub.tokens import Tokens
@@ -20,15 +20,17 @@ LINES = """# who
 admin-token-0123456789,ann,admin
 viewer-token-012345678,val,viewer
 edge-1-token-012345678,agent-1,edge,edge-1
+operator-token-0123456,otto,operator
 """
 
 
 class Callers:
     def __init__(self, url: str, stack: ExitStack) -> None:
-        self.admin, self.viewer, self.edge, self.nobody = (
+        self.admin, self.viewer, self.edge, self.operator, self.nobody = (
             stack.enter_context(api_of(url, token))
             for token in ("admin-token-0123456789", "viewer-token-012345678",
-                          "edge-1-token-012345678", "no-such-token-at-all")
+                          "edge-1-token-012345678", "operator-token-0123456",
+                          "no-such-token-at-all")
         )  # fmt: skip
 
 
@@ -46,6 +48,24 @@ def test_without_a_known_token_nothing_is_told_but_health(callers: Callers) -> N
     assert (status["reason"], status["message"]) == ("Unauthorized", "Unauthorized")
     assert callers.nobody.raw("GET", "/healthz").text == "ok"
     assert callers.nobody.raw("GET", "/apis").status_code == 401
+
+
+def test_an_operator_desires_and_defines_nothing(callers: Callers) -> None:
+    otto, pump = callers.operator, f"{DEVICES}/mine"
+    assert len(otto.do("GET", DEVICES)["items"]) == 2
+    wish = {"spec": {"desired": [{"name": "run", "value": False}]}}
+    found = otto.do("PATCH", pump, wish, type=MERGE)
+    assert found["spec"]["desired"] == wish["spec"]["desired"]
+    otto.do("PATCH", pump, {"spec": {"desired": None}}, type=MERGE)
+    for more in ({"spec": {"nodeName": "edge-2"}}, {"metadata": {"labels": {"a": "b"}}}):
+        status = otto.refused(403, "PATCH", pump, more, type=MERGE)
+        assert "cannot patch anything but spec.desired of" in status["message"]
+    otto.refused(403, "POST", DEVICES, a_device("anew"))
+    otto.refused(403, "DELETE", pump)
+    otto.refused(403, "PATCH", f"{pump}/status", {"status": {}}, type=MERGE)
+    anew = {k: a_device("anew")[k] for k in ("apiVersion", "kind", "spec")}
+    query = {"fieldManager": "otto", "type": APPLY}
+    otto.refused(403, "PATCH", f"{DEVICES}/anew", anew, **query)
 
 
 def test_a_viewer_looks_and_touches_nothing(callers: Callers) -> None:
