@@ -473,7 +473,9 @@ class Hub(Protocol):
     async def renew(self, holder: str, seconds: int) -> str:
         """The heartbeat of this edge node, by a Lease that ends after so many seconds.
 
-        Returns who holds it: another's name when two processes claim one node.
+        `holder` is an identity that outlives restarts, and may go on with `.` and what names this
+        life of it. Returns who holds it: another's name when two processes claim one node, also
+        when one runs on a copy of the other's disk.
         """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import structlog
 
@@ -50,6 +51,8 @@ class HubLink:
         self._telemetry = telemetry
         self._local: tuple[Document, ...] = ()
         self._gates = Gates()
+        self._life = uuid4().hex[:8]
+        """Tells it from a process that runs on a copy of its disk."""
         self._journal: JournalToHub | None = None
         """None where the hub is not asked."""
         self._hub: Hub | None = None
@@ -123,7 +126,7 @@ class HubLink:
             self._definitions,
             journal,
             self._gates,
-            await self._store.identity(),
+            f"{await self._store.identity()}.{self._life}",
             self._figures,
             SyncOptions(
                 online.sync_interval / SECOND, online.writes_per_second, online.bytes_per_second

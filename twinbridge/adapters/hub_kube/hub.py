@@ -60,6 +60,8 @@ class KubeHub(Hub):
         }
         self._unheard = 0
         self._older = OlderSchemas()
+        self._held = False
+        """Whether this life of the process ever held the Lease."""
         self._lease_seen: tuple[str, float] = ("", 0.0)
 
     @property
@@ -255,9 +257,16 @@ class KubeHub(Hub):
             return await self._write_lease("POST", path, lease, holder, seconds)
         spec = lease.get("spec") or {}
         other = spec.get("holderIdentity") or ""
-        if other not in ("", holder) and not self._run_out(spec, other):
-            return str(other)
+        if other not in ("", holder) and not self._is_former(other, holder):
+            if not self._run_out(spec, other):
+                return str(other)
+            self._held = False
         return await self._write_lease("PUT", f"{path}/{name}", lease, holder, seconds)
+
+    def _is_former(self, other: str, holder: str) -> bool:
+        """A life of ours before this one; not so once this one held it: that is a copy of us."""
+        mine, its = holder.partition(".")[0], other.partition(".")[0]
+        return mine == its and not self._held
 
     def _run_out(self, spec: Mapping[str, Any], other: str) -> bool:
         """By our own clock since we saw it change: clocks of two boxes do not compare."""
@@ -290,6 +299,7 @@ class KubeHub(Hub):
             raise HubUnavailable(str(error), retry_after=1.0) from None
         except NotFound as error:
             raise HubUnavailable(str(error), retry_after=10.0) from None
+        self._held = True
         return holder
 
 
