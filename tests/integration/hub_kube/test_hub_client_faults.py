@@ -451,6 +451,27 @@ def test_a_hub_that_is_slow_makes_what_it_tells_as_old_as_it_may_be() -> None:
     play(scene)
 
 
+def test_a_status_that_alone_is_forbidden_is_refused_and_all_that_are_come_again() -> None:
+    async def scene(there: ScriptedHub) -> None:
+        there.fault = lambda asked: (
+            status(403, "no rules") if "rules" in asked.path and asked.verb == "PATCH" else None
+        )
+        rule = Ref("Rule", "too-fast")
+        async with followed(there) as (hub, _):
+            for _ in range(2):
+                with pytest.raises(HubUnavailable):
+                    await hub.apply_status(rule, "", condition("One"))
+            await hub.apply_status(PUMP, "", condition("One"))
+            with pytest.raises(HubRefused):
+                await hub.apply_status(rule, "", condition("One"))
+            there.fault = lambda asked: status(403, "nothing") if asked.verb == "PATCH" else None
+            for ref in (rule, PUMP, rule, PUMP):
+                with pytest.raises(HubUnavailable):
+                    await hub.apply_status(ref, "", condition("One"))
+
+    play(scene)
+
+
 def test_without_the_right_to_leases_there_is_no_rival_to_be_told_apart_from() -> None:
     async def scene(there: ScriptedHub) -> None:
         there.fault = lambda asked: status(403, "no leases") if "leases" in asked.path else None

@@ -60,6 +60,10 @@ class KubeHub(Hub):
         }
         self._unheard = 0
         self._older = OlderSchemas()
+        self._forbidden: dict[str, bool] = {}
+        """Kinds whose status we may not write: True once others were taken since. It is then this
+        kind's alone, and is not to hold up the others.
+        """
         self._held = False
         """Whether this life of the process ever held the Lease."""
         self._lease_seen: tuple[str, float] = ("", 0.0)
@@ -145,6 +149,13 @@ class KubeHub(Hub):
             found = await self._resolve(ref, body, error)
         except NotFound as error:
             raise UnknownName(str(error)) from None
+        except Forbidden as error:
+            if self._forbidden.get(ref.kind):
+                self._forbidden[ref.kind] = False
+                raise HubRefused(str(error)) from None
+            self._forbidden.setdefault(ref.kind, False)
+            raise
+        self._forbidden = {kind: True for kind in self._forbidden if kind != ref.kind}
         there = found.get("metadata", {}).get("uid", uid)
         if uid and there != uid:
             # An API server takes a custom resource's metadata from what is stored: the uid that
