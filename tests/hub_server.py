@@ -45,12 +45,30 @@ def hub_on_a_thread(state: Path, tokens: str | None = None, port: int = 0) -> It
         loop.close()
 
 
-class HubProcess:
-    """`twinbridge hub`; `log` is all that it has said."""
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, which is its own CA, and its key."""
+    certificate, key = folder / "cert.pem", folder / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=hub",
+         "-addext", "subjectAltName=IP:127.0.0.1"],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return certificate, key
 
-    def __init__(self, state: Path, *more: str, port: int = 0) -> None:
+
+class HubProcess:
+    """`twinbridge hub`; `log` is all that it has said. With `tls` it has a certificate and key."""
+
+    def __init__(
+        self, state: Path, *more: str, port: int = 0, tls: tuple[Path, Path] | None = None
+    ) -> None:
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._verify = ssl.create_default_context(cafile=tls[0]) if tls else True
+        if tls:
+            more = (*more, "--tls-cert", str(tls[0]), "--tls-key", str(tls[1]))
         self._said = state.parent / f"hub-{self.port}.log"
         with self._said.open("ab") as said:
             self.process = subprocess.Popen(
@@ -68,7 +86,7 @@ class HubProcess:
         def seen() -> bool:
             assert self.process.poll() is None, self.log
             try:
-                return httpx.get(f"{self.url}/readyz", timeout=5).is_success
+                return httpx.get(f"{self.url}/readyz", timeout=5, verify=self._verify).is_success
             except httpx.TransportError:
                 return False
 
@@ -84,9 +102,11 @@ class HubProcess:
 
 
 @contextmanager
-def hub_process(state: Path, *more: str, port: int = 0) -> Iterator[HubProcess]:
+def hub_process(
+    state: Path, *more: str, port: int = 0, tls: tuple[Path, Path] | None = None
+) -> Iterator[HubProcess]:
     """Ready; killed at the end if it still runs."""
-    running = HubProcess(state, *more, port=port)
+    running = HubProcess(state, *more, port=port, tls=tls)
     try:
         running.ready()
         yield running

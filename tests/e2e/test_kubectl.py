@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from edge_process import until
-from hub_server import hub_process
+from hub_server import GROUP, hub_process, self_signed
 
 from twinbridge.testing.hub import kubeconfig
 
@@ -105,6 +106,26 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
         config.write_text(kubeconfig(hub.url))
         found = Kubectl(config, folder)
         found("apply", "-f", "-", given=MODEL)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def kubectls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Kubectl]]:
+    """By role, on a hub with tokens: `kubectl` sends a token over TLS alone."""
+    folder = tmp_path_factory.mktemp("kubectls")
+    roles = {role: f"token-of-the-{role}" for role in ("admin", "operator", "viewer", "edge")}
+    tokens = folder / "tokens"
+    tokens.touch(mode=0o600)
+    tokens.write_text(
+        "".join(f"{roles[role]},my-{role},{role}{',edge-1' * (role == 'edge')}\n" for role in roles)
+    )
+    tls = self_signed(folder)
+    with hub_process(folder / "state", "--token-file", str(tokens), tls=tls) as hub:
+        found = {}
+        for role, token in roles.items():
+            config = folder / role
+            config.write_text(kubeconfig(hub.url, token, ca=tls[0]))
+            found[role] = Kubectl(config, folder)
         yield found
 
 
@@ -310,3 +331,53 @@ def test_delete_takes_all_that_a_label_selects(kubectl: Kubectl) -> None:
     said = kubectl("delete", "devices", "-l", "line=gone")
     assert said.count("deleted") == 2
     assert kubectl("get", "devices", "-l", "line=gone", "-o", "name") == ""
+
+
+def test_a_namespace_is_created_by_name(kubectl: Kubectl) -> None:
+    assert kubectl("create", "namespace", "hall-2") == "namespace/hall-2 created\n"
+    assert re.search(r"^hall-2 +Active ", kubectl("get", "namespaces"), re.MULTILINE)
+    assert kubectl("delete", "namespace", "hall-2") == 'namespace "hall-2" deleted\n'
+
+
+@pytest.mark.parametrize(
+    ("role", "groups", "may"),
+    [
+        ("admin", "twinbridge:admin", ("patch devices", "create rules", "delete namespaces")),
+        ("operator", "twinbridge:operator", ("get rules", "patch devices")),
+        ("viewer", "twinbridge:viewer", ("get rules", "list events")),
+        ("edge", "twinbridge:edge", ("get rules", "update devices --subresource=status")),
+    ],
+)
+def test_everyone_is_told_who_they_are_and_what_they_may(
+    kubectls: Mapping[str, Kubectl], role: str, groups: str, may: tuple[str, ...]
+) -> None:
+    kubectl = kubectls[role]
+    me = kubectl("auth", "whoami")
+    assert f"my-{role}" in me
+    assert groups in me
+    asked = {"get rules", "list events", "patch devices", "create rules", "delete namespaces",
+             "update devices --subresource=status", *may}  # fmt: skip
+    answers = {
+        question: kubectl.run("auth", "can-i", *question.split()).stdout for question in asked
+    }
+    everything = role == "admin"
+    reads = {"get rules", "list events"} if role in ("admin", "operator", "viewer") else set()
+    assert {question for question, said in answers.items() if said == "yes\n"} == (
+        asked if everything else {*may, *reads}
+    )
+    assert {answers[question] for question in asked} <= {"yes\n", "no\n"}
+
+
+def test_can_i_lists_what_a_role_may(kubectls: Mapping[str, Kubectl]) -> None:
+    told = [line.split() for line in kubectls["operator"]("auth", "can-i", "--list").splitlines()]
+    verbs = {line[0]: " ".join(line[3:]) for line in told[1:]}
+    assert verbs[f"devices.{GROUP}"] == "[get list patch update watch]"
+    assert verbs[f"rules.{GROUP}"] == "[get list watch]"
+    assert verbs[f"devices.{GROUP}/status"] == "[get]"
+
+
+def test_what_one_may_not_is_refused_as_rbac_refuses_it(kubectls: Mapping[str, Kubectl]) -> None:
+    assert kubectls["viewer"].fails("create", "namespace", "hall-3") == (
+        'Error from server (Forbidden): namespaces is forbidden: User "my-viewer" cannot create '
+        'resource "namespaces" in API group "" at the cluster scope\n'
+    )

@@ -78,18 +78,3 @@ def denied(who: Identity, verb: str, kind: Kind, namespace: str, name: str, sub:
         f'User "{who.name}" cannot {verb} resource "{resource}" in API group "{kind.group}"{where}'
     )
     return refusals.forbidden(kind, name, why)
-
-
-def review(who: Identity) -> Json:
-    """SelfSubjectReview, for `kubectl auth whoami`."""
-    return {
-        "kind": "SelfSubjectReview",
-        "apiVersion": "authentication.k8s.io/v1",
-        "metadata": {"creationTimestamp": None},
-        "status": {
-            "userInfo": {
-                "username": who.name,
-                "groups": [f"twinbridge:{who.role}", "system:authenticated"],
-            }
-        },
-    }

@@ -13,7 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from twinbridge.errors import StoreUnavailable
-from twinbridge.hub import access, asked, discovery, formats, reading, refusals
+from twinbridge.hub import access, asked, discovery, formats, reading, refusals, reviews
 from twinbridge.hub.answers import json_answer, refusal
 from twinbridge.hub.asked import Target
 from twinbridge.hub.documents import PROBES, Documents
@@ -150,8 +150,10 @@ class KubeApi:
     async def _documents(self, request: Request, who: Identity) -> Response:
         """Discovery, OpenAPI, metrics: what is not about an object."""
         path, accept = request.scope["path"].rstrip("/"), request.headers.get("accept", "")
-        if request.method == "POST" and path.endswith("/selfsubjectreviews"):
-            return await json_answer(request, access.review(who), code=201)
+        if request.method == "POST" and path in reviews.PATHS:
+            question = reviews.object_of(await asked.document_of(request))
+            found = reviews.review(self._catalog, who, path, question)
+            return await json_answer(request, found, code=201)
         if request.method != "GET":
             raise refusals.no_such_path()
         if path in ("/api", "/apis") and (media_type := discovery.aggregated_type(accept)):
@@ -159,10 +161,10 @@ class KubeApi:
             return await json_answer(request, groups, media_type=media_type)
         if path == "/metrics":
             return self._metrics(who)
-        found = self._served.at(path)
-        if found is None:
+        document = self._served.at(path)
+        if document is None:
             raise refusals.no_such_path()
-        return await json_answer(request, found)
+        return await json_answer(request, document)
 
     def _metrics(self, who: Identity) -> Response:
         if who.role is Role.EDGE:

@@ -12,7 +12,8 @@ import orjson
 import yaml
 from starlette.requests import ClientDisconnect, Request
 
-from twinbridge.hub import refusals
+from twinbridge.errors import InvalidInput
+from twinbridge.hub import protobuf_bodies, refusals
 from twinbridge.hub.kinds import CLUSTER, Catalog, Json, Kind
 from twinbridge.hub.refusals import Cause
 from twinbridge.hub.selectors import BadSelector, field_selector, label_selector
@@ -242,6 +243,11 @@ def parsed(raw: bytes, *, as_yaml: bool) -> object:
 async def document_of(request: Request) -> object:
     """The body of a create or update. Raises Refused."""
     kind = content_type(request)
+    if kind == protobuf_bodies.MEDIA_TYPE:
+        try:
+            return protobuf_bodies.document(await body_of(request))
+        except InvalidInput:
+            raise refusals.unsupported_media(JSON_TYPES) from None
     if kind not in ("", *JSON_TYPES):
         raise refusals.unsupported_media(JSON_TYPES)
     return parsed(await body_of(request), as_yaml=kind == "application/yaml")

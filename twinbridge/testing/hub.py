@@ -25,12 +25,16 @@ class RunningHub:
         return kubeconfig(self.url, token, namespace)
 
 
-def kubeconfig(url: str, token: str = "", namespace: str = "default") -> str:
+def kubeconfig(
+    url: str, token: str = "", namespace: str = "default", ca: Path | None = None
+) -> str:
+    """The text of one; `ca` is a file of certificates to trust."""
+    cluster = {"server": url, **({"certificate-authority": str(ca)} if ca else {})}
     return yaml.safe_dump(
         {
             "apiVersion": "v1",
             "kind": "Config",
-            "clusters": [{"name": "hub", "cluster": {"server": url}}],
+            "clusters": [{"name": "hub", "cluster": cluster}],
             "users": [{"name": "me", "user": {"token": token} if token else {}}],
             "contexts": [
                 {

@@ -143,6 +143,20 @@ def test_an_edge_tells_events_and_reads_none(callers: Callers) -> None:
     callers.edge.refused(403, "GET", EVENTS)
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        [],
+        {"spec": 3},
+        {"spec": {"resourceAttributes": "pods"}},
+        {"spec": {"nonResourceAttributes": 1}},
+    ],
+)
+def test_a_question_of_access_that_is_none_is_refused(callers: Callers, nonsense: object) -> None:
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    assert "is no object" in callers.viewer.refused(400, "POST", path, nonsense)["message"]
+
+
 def test_a_token_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     new = "a-new-token-0123456789"
     with hub_on_a_thread(tmp_path, LINES) as hub, api_of(hub.url, new) as later:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import subprocess
 from datetime import timedelta
 from pathlib import Path
 
 import httpx
-from hub_server import MERGE, OURS, HubProcess, a_device, api_of, hub_process
+import pytest
+from hub_server import MERGE, OURS, a_device, api_of, hub_process, self_signed
 
 from twinbridge.hub.hub import forget_events
 from twinbridge.hub.stored import Change, Key, Stored
@@ -32,39 +32,13 @@ def test_a_stop_ends_open_watches_and_leaves_with_zero(tmp_path: Path) -> None:
 
 
 def test_it_speaks_tls_with_the_certificate_given(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
-         "-nodes", "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=hub",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
-    options = ("--tls-cert", str(certificate), "--tls-key", str(key))
-    hub = HubProcess(tmp_path / "state", *options)
-    trust = ssl.create_default_context(cafile=certificate)
-    try:
-        with httpx.Client(verify=trust, transport=_retrying(trust)) as client:
-            answer = client.get(f"https://127.0.0.1:{hub.port}/version")
+    tls = self_signed(tmp_path)
+    with hub_process(tmp_path / "state", tls=tls) as hub:
+        trust = ssl.create_default_context(cafile=tls[0])
+        answer = httpx.get(f"{hub.url}/version", verify=trust)
         assert answer.json()["gitVersion"].startswith("v1.")
-    finally:
-        hub.kill()
-
-
-def _retrying(trust: ssl.SSLContext) -> httpx.HTTPTransport:
-    class Retrying(httpx.HTTPTransport):
-        """Until the hub listens."""
-
-        def handle_request(self, request: httpx.Request) -> httpx.Response:
-            for _ in range(200):
-                try:
-                    return super().handle_request(request)
-                except httpx.ConnectError as error:
-                    last = error
-                    asyncio.run(asyncio.sleep(0.05))
-            raise last
-
-    return Retrying(verify=trust)
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(f"{hub.url}/version")
 
 
 def test_a_watcher_that_takes_nothing_is_closed_and_the_others_go_on() -> None:

@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import pytest
 from edge_process import until
 from hub_rig import EVENTS, Site, rule, site
 
@@ -24,6 +25,7 @@ from twinbridge.app.sync.journal import event_of
 from twinbridge.testing.proxy import Direction
 
 ALL = "TWINBRIDGE_SCHEDULES" in os.environ
+pytestmark = pytest.mark.timeout(1800 if ALL else 120)
 AT_REST = 12
 """Requests after which a start is over: four lists, four watches, the Lease, first statuses."""
 LAST, LAST_AT_REST = 26, 12
