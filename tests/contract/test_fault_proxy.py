@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+import uvloop
 
 from twinbridge.testing.proxy import Direction, FaultProxy, flip_bits
 
@@ -52,11 +55,15 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0.005)
 
 
-def play(story: Callable[[FaultProxy], Awaitable[None]]) -> None:
+def play(
+    story: Callable[[FaultProxy], Awaitable[None]],
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]] = echo,
+) -> None:
     """Tell a story about a proxy in front of a server that echoes."""
 
     async def told() -> None:
-        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
         try:
             async with FaultProxy(*server.sockets[0].getsockname()) as proxy:
                 await story(proxy)
@@ -64,7 +71,8 @@ def play(story: Callable[[FaultProxy], Awaitable[None]]) -> None:
         finally:
             server.close()
 
-    asyncio.run(asyncio.wait_for(told(), WAIT_SECONDS))
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(asyncio.wait_for(told(), WAIT_SECONDS))
 
 
 def test_a_sound_proxy_forwards_both_ways_and_counts() -> None:
@@ -89,6 +97,26 @@ def test_a_cut_resets_clients_and_lets_them_come_back() -> None:
             assert await client.ask(b"again") == b"again"
 
     play(story)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_server_that_resets_leaves_nothing_open(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def resetting(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    async def story(proxy: FaultProxy) -> None:
+        async with connected(proxy) as client:
+            with pytest.raises((ConnectionResetError, asyncio.IncompleteReadError)):
+                await client.ask(b"?")
+        await until(lambda: proxy.connections == 0)
+        proxy.cut()
+
+    play(story, loop, resetting)
 
 
 def test_refusing_turns_new_clients_away_and_keeps_the_old_ones() -> None:

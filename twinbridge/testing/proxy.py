@@ -75,9 +75,9 @@ class _Connection:
     def abort(self) -> None:
         """Reset both sides at once."""
         for writer in filter(None, (self.client, self.server)):
-            peer = writer.get_extra_info("socket")
-            with suppress(OSError, ValueError):  # uvloop says the latter of a closed socket
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            if (peer := writer.get_extra_info("socket")) is not None:  # None: it has just closed
+                with suppress(OSError, ValueError):  # uvloop says the latter of a closed socket
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
 
 
