@@ -222,6 +222,10 @@ class StoredDesired:
     """What the Device's own desired entry said when it was last taken up, '' for never.
 
     A value of another origin keeps it, so that an unchanged entry is not taken up twice."""
+    held: Value | None = None
+    """What a trip wrote that was released at `released`, while its Device has desired nothing anew
+    since. Only then may the property be given another value because its resource says so."""
+    released: int = 0
 
 
 class HistoryRow(NamedTuple):

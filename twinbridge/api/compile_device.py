@@ -310,7 +310,7 @@ class DeviceCompiler:
             else:
                 value = typed(known.spec, entry.value)
                 wishes[entry.name] = DesiredSpec(
-                    entry.name, value, entry.valid_until, entry.valid_for
+                    entry.name, value, entry.valid_until, entry.valid_for, entry.given_at
                 )
         return tuple(wishes.values())
 

@@ -200,6 +200,11 @@ class DesiredEntry(Model):
     valid_for: Duration | None = Field(
         default=None, gt=0, description="Expires so long after it was accepted."
     )
+    given_at: Timestamp | None = Field(
+        default=None,
+        description="When it was given, RFC 3339. A new time asks for the same value anew, as after"
+        " a trip; the fleet's API notes it.",
+    )
 
     @model_validator(mode="after")
     def _one_expiry(self) -> Self:

@@ -208,10 +208,13 @@ class Agent:
 
     def _take_alarm(self, alarm: Alarm) -> None:
         """One that is told again as it was is no news."""
+        held = self.alarms.holds(alarm.id)
         if self.alarms.put(alarm):
             self.events.append(alarm)
             if alarm.tripped:
                 self.desired.hold(alarm)
+            elif held:
+                self.desired.release(alarm)
 
     def _take_samples(self, event: Samples) -> None:
         device, samples = event

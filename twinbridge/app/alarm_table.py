@@ -36,6 +36,10 @@ class AlarmTable:
             self._tripped[alarm.id] = alarm
         return True
 
+    def holds(self, alarm_id: str) -> bool:
+        """Whether it is a trip that stands."""
+        return alarm_id in self._tripped
+
     def listed(self, *, ended: bool = False) -> list[Alarm]:
         """Those that stand, the newest first; with `ended` also the last ones that are over."""
         found: Iterable[Alarm] = self._standing.values()

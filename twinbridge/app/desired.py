@@ -22,16 +22,27 @@ from twinbridge.app.desired_entry import (
     WITHDRAWN,
     deadline,
     desired_view,
+    grave,
+    heard,
     new_entry,
     record,
     to_desire,
     wish_text,
 )
 from twinbridge.app.events import EventLog
-from twinbridge.app.wishes import FOREVER, Overrides, overrides, too_late, wish_of
+from twinbridge.app.wishes import (
+    FOREVER,
+    MAYBE_BEFORE_RESET,
+    Overrides,
+    Releases,
+    in_our_time,
+    overrides,
+    too_late,
+    wish_of,
+)
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit, Desire, DesiredState, Outcome
-from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, shown
+from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, same_value, shown
 from twinbridge.core.twin import check_desired, expired
 from twinbridge.errors import (
     Conflict,
@@ -79,6 +90,7 @@ class DesiredTwins:
         self._unsaved: dict[Key, None] = {}
         self._specs: dict[str, DeviceSpec] = {}
         self._overrides = Overrides()
+        self._releases = Releases()
         self._bell = Doorbell()
         self.behind = 0
         """ns by which our wall clock is known to be behind that of a resource's `validUntil`."""
@@ -183,6 +195,8 @@ class DesiredTwins:
         value = check_desired(point.spec, wish.value)
         said = wish_text(wish) if actor.origin == DEVICE_ORIGIN else noted
         entry = new_entry(spec.name, wish, version, actor.origin, now)
+        if old is not None:
+            entry = replace(entry, held=old.held, released=old.released)
         until = deadline(wish, now)
         if said and actor.origin != DEVICE_ORIGIN:
             until = min(until or now + spec.longest_override, now + spec.longest_override)
@@ -252,19 +266,22 @@ class DesiredTwins:
         old = self._entries[spec.name].get(wish.property)
         if old is not None and old.spec == wish_text(wish):
             return
+        here = in_our_time(wish, self.behind)
+        older = self._releases.may_follow(old, here, unheard, self._clock)
         if old is not None and spec.local_wins and overrides(old, now):
             # It was given to what stands now; that it comes back of itself is not what it says.
-            self._put(replace(old, spec=wish_text(wish)))
+            self._put(heard(old, wish, older=older))
             self._keep_later(self._entries[spec.name][wish.property])
             return
         actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
-        here = wish
-        if wish.valid_until is not None:
-            here = replace(wish, valid_until=wish.valid_until - self.behind)
         late = too_late(here, now, unheard)
-        if late:
-            await self._note_refusal(spec.name, {wish.property: wish}, actor, late)
-            self._note_unfit(spec.name, wish, DesiredState.EXPIRED, late)
+        # What the trip wrote itself may always be written.
+        doubt = older and old is not None and not same_value(wish.value, old.held)
+        if late or doubt:
+            why = late or MAYBE_BEFORE_RESET
+            await self._note_refusal(spec.name, {wish.property: wish}, actor, why)
+            state = DesiredState.EXPIRED if late else DesiredState.BLOCKED
+            self._note_unfit(spec.name, wish, state, why)
             return
         left = here if wish.valid_for is None else replace(here, valid_for=wish.valid_for - unheard)
         try:
@@ -277,14 +294,17 @@ class DesiredTwins:
             why = str(error)
             log.error("desired value not taken up", device=spec.name, why=why)  # noqa: TRY400 - a full disk is no bug, its trace says nothing
         else:
-            self._note_text(spec.name, wish)
+            self._note_taken(spec.name, wish, older=older)
 
-    def _note_text(self, device: str, wish: DesiredSpec) -> None:
+    def _note_taken(self, device: str, wish: DesiredSpec, *, older: bool) -> None:
         """The text as it stands in the resource, also where less of its time was left."""
         entry = self._entries[device].get(wish.property)
-        if entry is not None and entry.origin == DEVICE_ORIGIN and entry.spec != wish_text(wish):
-            self._entries[device][wish.property] = replace(entry, spec=wish_text(wish))
-            self._keep_later(self._entries[device][wish.property])
+        if entry is None or entry.origin != DEVICE_ORIGIN:
+            return
+        new = heard(entry, wish, older=older)
+        if new != entry:
+            self._entries[device][wish.property] = new
+            self._keep_later(new)
 
     async def _withdraw_wish(self, spec: DeviceSpec, entry: StoredDesired) -> None:
         """The resource no longer desires it; what was written stays written."""
@@ -312,7 +332,7 @@ class DesiredTwins:
         wish, grave = self.wish(device, name), self._entries[device].get(name)
         if wish is not None and grave is not None and grave.spec:
             self._entries[device][name] = replace(grave, spec="")
-            await self._take_up(self._specs[device], wish, 0 if wish.valid_for is None else FOREVER)
+            await self._take_up(self._specs[device], wish, FOREVER)
 
     async def _end_overrides(self) -> None:
         """By themselves they end only where the property says that values are written again."""
@@ -327,12 +347,15 @@ class DesiredTwins:
 
     def _note_unfit(self, device: str, wish: DesiredSpec, state: DesiredState, why: str) -> None:
         """Keep it with its text, so that it is shown, and not tried again as it is."""
+        old = self._entries[device].get(wish.property)
         entry = replace(
             new_entry(device, wish, self.version(device) + 1, DEVICE_ORIGIN, self._clock.wall()),
             state=state.value,
             message=why,
             valid_until=wish.valid_until,
             spec=wish_text(wish),
+            held=old.held if old else None,
+            released=old.released if old else 0,
         )
         self._versions[device] = entry.version
         self._put(entry)
@@ -382,7 +405,8 @@ class DesiredTwins:
     async def forget(self, device: str) -> None:
         """The device is gone from the definitions, and with it what was desired of it."""
         async with self._locks[device]:
-            for table in (self._deadlines, self._unsaved, self._overrides.ends):
+            tables = (self._deadlines, self._unsaved, self._overrides.ends, self._releases.at)
+            for table in tables:
                 for key in [k for k in table if k[0] == device]:
                     del table[key]
             self._specs.pop(device, None)
@@ -432,6 +456,17 @@ class DesiredTwins:
                 elif entry.state == DesiredState.APPLIED:
                     said = f"the trip {alarm.rule} wrote {shown(value)} (alarm {alarm.id})"
                     self._become(entry, DesiredState.OVERRIDDEN, said)
+
+    def release(self, alarm: Alarm) -> None:
+        """A trip was reset: what was desired before that stays discarded, also what comes late."""
+        for device, name, value in alarm.holds:
+            if device not in self._specs:
+                continue
+            entry = self._entries[device].get(name)
+            if entry is None:
+                entry = grave(device, name, value, self.version(device))
+            self._entries[device][name] = self._releases.note(entry, value, self._clock)
+            self._keep_later(self._entries[device][name])
 
     def _become(self, entry: StoredDesired, state: DesiredState, message: str, at: int = 0) -> None:
         changed = at or self._clock.wall()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twinbridge.api.wire import Json, timestamp
 from twinbridge.app.clock import Clock
 from twinbridge.core.messages import Audit, Desire, DesiredState
-from twinbridge.core.model import DesiredSpec
+from twinbridge.core.model import DesiredSpec, Value
 from twinbridge.errors import InvalidDesired
 from twinbridge.ports import Actor, StoredDesired
 
@@ -27,6 +29,11 @@ def new_entry(device: str, wish: DesiredSpec, version: int, origin: str, now: in
         accepted=now,
         changed=now,
     )
+
+
+def grave(device: str, name: str, value: Value, version: int) -> StoredDesired:
+    """Of what nobody desires."""
+    return StoredDesired(device, name, value, version, "", WITHDRAWN)
 
 
 def desired_view(entry: StoredDesired) -> Json:
@@ -70,7 +77,14 @@ def deadline(wish: DesiredSpec, now: int) -> int | None:
 
 def wish_text(wish: DesiredSpec) -> str:
     """What a resource's entry says: equal texts are one wish."""
-    return f"{wish.value!r} until={wish.valid_until} for={wish.valid_for}"
+    text = f"{wish.value!r} until={wish.valid_until} for={wish.valid_for}"
+    return text if wish.given_at is None else f"{text} given={wish.given_at}"
+
+
+def heard(entry: StoredDesired, wish: DesiredSpec, *, older: bool) -> StoredDesired:
+    """The entry, once the wish is heard. `older`: it may be, than the reset of a trip."""
+    said = replace(entry, spec=wish_text(wish))
+    return said if older else replace(said, held=None, released=0)
 
 
 def record(entry: StoredDesired, old: StoredDesired | None, actor: Actor, clock: Clock) -> Audit:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twinbridge.app.clock import Clock
 from twinbridge.app.desired_entry import DEVICE_ORIGIN
 from twinbridge.core.messages import DesiredState
-from twinbridge.core.model import DesiredSpec, DeviceSpec
+from twinbridge.core.model import DesiredSpec, DeviceSpec, Value
 from twinbridge.ports import StoredDesired
 
 FOREVER = 1 << 62
 """ns: an age that nobody knows."""
 
+MAYBE_BEFORE_RESET = (
+    "it may have been given before a trip that held this was reset; give it anew, with the"
+    " time at which it is given (givenAt)"
+)
 _STANDING = (DesiredState.PENDING, DesiredState.APPLIED)
 
 
@@ -28,6 +34,15 @@ def overrides(entry: StoredDesired, now: int) -> bool:
     return is_override(entry) and (entry.valid_until is None or entry.valid_until > now)
 
 
+def in_our_time(wish: DesiredSpec, behind: int) -> DesiredSpec:
+    """Its times of day as our wall clock would have told them, which is `behind` ns behind."""
+    if wish.valid_until is not None:
+        wish = replace(wish, valid_until=wish.valid_until - behind)
+    if wish.given_at is not None:
+        wish = replace(wish, given_at=wish.given_at - behind)
+    return wish
+
+
 def too_late(wish: DesiredSpec, now: int, unheard: int) -> str:
     """Why a wish that was given up to `unheard` ns ago is not to be applied; '' if it is."""
     if wish.valid_until is not None and wish.valid_until <= now:
@@ -38,6 +53,33 @@ def too_late(wish: DesiredSpec, now: int, unheard: int) -> str:
             " give it anew, or with validUntil"
         )
     return ""
+
+
+class Releases:
+    """Trips that were reset: a start is a command that was given after that, and nothing else."""
+
+    def __init__(self) -> None:
+        self.at: dict[tuple[str, str], int] = {}
+        """Monotonic ns, of those since the start."""
+
+    def note(self, entry: StoredDesired, held: Value, clock: Clock) -> StoredDesired:
+        """The entry of what a trip held at `held` until now."""
+        self.at[entry.device, entry.property] = clock.mono()
+        return replace(entry, held=held, released=clock.wall())
+
+    def may_follow(
+        self, entry: StoredDesired | None, wish: DesiredSpec, unheard: int, clock: Clock
+    ) -> bool:
+        """Whether the reset of a trip may have come after a wish that came up to `unheard` ns ago.
+
+        `wish.given_at` is in the time of our wall clock.
+        """
+        if entry is None or not entry.released:
+            return False
+        at = self.at.get((entry.device, entry.property))
+        past = clock.wall() - entry.released if at is None else clock.mono() - at
+        age = unheard if wish.given_at is None else min(unheard, clock.wall() - wish.given_at)
+        return age >= past
 
 
 class Overrides:

@@ -32,14 +32,15 @@ def demo(
     ] = False,
 ) -> None:
     """Show it: machines of three protocols, and how one stops another in milliseconds."""
-    from twinbridge.cli.demo_view import DemoView, run_demo
+    from twinbridge.cli.demo_view import DemoView, free_port, run_demo
     from twinbridge.cli.logs import configure_logs
 
     if pods and hub:
         raise typer.BadParameter("give --pods or --hub, not both")
     edge = "hub" if hub else "pods" if pods else "process"
     configure_logs(json_lines=False, level="error")
-    host, port = split_address(api)
+    host, wanted = split_address(api)
+    port = free_port(host, wanted)
     with tempfile.TemporaryDirectory(prefix="twinbridge-demo-") as state:
         view = DemoView(f"http://{host}:{port}", quiet=once)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:

@@ -126,7 +126,6 @@ async def run_demo(
     paths = [str(example(name)) for name in EXAMPLES]
     # kill does what Ctrl-C does: what was started is ended, and the state folder removed.
     asyncio.get_running_loop().add_signal_handler(SIGTERM, raise_signal, SIGINT)
-    _check_free(host, port)
     with known_errors_alone():
         async with Simulation.from_paths(paths) as simulation, _client(host, port) as api:
             told = (api, SimulatedPlant(simulation), view.say, 0.0 if once else PACE)
@@ -146,11 +145,15 @@ async def run_demo(
     return {"steps": story.steps, **story.figures}
 
 
-def _check_free(host: str, port: int) -> None:
-    """The story trips and resets: it is not to be told to another edge. Raises Unreachable."""
+def free_port(host: str, port: int) -> int:
+    """The port, if it is free; for 0 one that is. Raises Unreachable.
+
+    The story trips and resets: it is not to be told to another edge.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, port), family=family).close()
+        with socket.create_server((host, port), family=family) as server:
+            return int(server.getsockname()[1])
     except OSError as error:
         why = f"the REST API cannot be served on {host}:{port}: {error.strerror}"
         raise Unreachable(f"{why}; choose another with --api") from None

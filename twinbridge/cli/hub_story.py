@@ -7,6 +7,7 @@ the dark. Plugged in again, the hub shows the trip, and was told of it once.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import httpx
@@ -96,8 +97,8 @@ class HubStory(Story):
     async def hub_restarts_motor(self) -> None:
         if await self._state("applied"):
             raise StoryError("what was desired before the trip is still in force")
-        await self._wish([])
-        await self._desired(True)
+        now = datetime.now(UTC).isoformat()
+        await self._wish([{"name": "run", "value": True, "givenAt": now}])
         await self._until(self.plant.motor_runs, "the motor runs again")
         self.say("desired anew at the hub: the motor runs")
 

@@ -149,12 +149,16 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class DesiredSpec:
-    """A value that a Device resource asks for. `valid_until` is UTC ns, `valid_for` ns."""
+    """A value that a Device resource asks for. `valid_until` is UTC ns, `valid_for` ns.
+
+    `given_at`, UTC ns, tells one giving of the same value from another, and how old it is.
+    """
 
     property: str
     value: Value
     valid_until: int | None = None
     valid_for: int | None = None
+    given_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -132,7 +132,7 @@ def _desired(device: Json, asked: Json | None, told: Json | None) -> Json | None
     """What the edge says of it, until something newer is asked than it has seen."""
     generation = device["metadata"].get("generation", 1)
     seen = (device.get("status") or {}).get("observedGeneration", 0)
-    if asked is None or (told and (generation <= seen or told.get("value") == asked["value"])):
+    if asked is None or (told and (generation <= seen or _is_of(told, asked))):
         return told
     waits = {
         "value": asked["value"],
@@ -143,6 +143,11 @@ def _desired(device: Json, asked: Json | None, told: Json | None) -> Json | None
         "timestamp": None,
     }
     return waits | {k: v for k, v in asked.items() if k == "validUntil"}
+
+
+def _is_of(told: Json, asked: Json) -> bool:
+    given_since = (asked.get("givenAt") or "") > (told.get("timestamp") or "")
+    return told.get("value") == asked["value"] and not given_since
 
 
 def check_wishes(patch: Mapping[str, DesiredSpec | None], specs: Specs, device: str) -> None:
@@ -178,7 +183,8 @@ def merged(
 ) -> list[Json]:
     """`spec.desired` after a patch; None withdraws. `now` UTC ns.
 
-    `validFor` counts from here on, not from when an edge hears of it: it becomes a time.
+    `validFor` counts from here on, not from when an edge hears of it: it becomes a time. What is
+    desired is noted as given now: also the same value a second time is a new command.
     """
     entries = {entry["name"]: entry for entry in desired}
     for name, wish in patch.items():
@@ -189,7 +195,8 @@ def merged(
 
 
 def _entry(wish: DesiredSpec, spec: PropertySpec, now: int) -> Json:
-    entry: Json = {"name": wish.property, "value": typed(spec, wish.value)}
+    value = typed(spec, wish.value)
+    entry: Json = {"name": wish.property, "value": value, "givenAt": timestamp(now)}
     until = now + wish.valid_for if wish.valid_for is not None else wish.valid_until
     if until is not None:
         if until <= now:

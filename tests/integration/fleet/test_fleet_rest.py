@@ -225,6 +225,8 @@ def test_what_is_desired_goes_into_the_resource_and_is_pending_until_the_edge_ha
         assert (found.status, found.content) == (202, {"version": 2})
         resource = (await ask("GET", f"{OURS}/devices/pump-1")).content
         speed, run = resource["spec"]["desired"]
+        given = speed.pop("givenAt")
+        assert before - SECOND < parse_time(given) < before + 50 * SECOND
         assert speed == {"name": "speed", "value": 900}
         assert before + 9 * SECOND < parse_time(run["validUntil"]) < before + 60 * SECOND
         shown = (await ask("GET", "/twins/v1/devices/pump-1")).content["properties"]["speed"]
@@ -233,7 +235,9 @@ def test_what_is_desired_goes_into_the_resource_and_is_pending_until_the_edge_ha
         found = await ask("PATCH", "/twins/v1/devices/pump-1/desired", {"run": None, "speed": 7})
         assert found.content == {"version": 3}
         resource = (await ask("GET", f"{OURS}/devices/pump-1")).content
-        assert resource["spec"]["desired"] == [{"name": "speed", "value": 7}]
+        (speed,) = resource["spec"]["desired"]
+        assert (speed["name"], speed["value"]) == ("speed", 7)
+        assert speed["givenAt"] >= given
 
     on_a_hub(tmp_path, story, "", device("pump-1"))
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from edge_process import until
-from hub_rig import Site, rule, site
+from hub_rig import RUN, Site, rule, site
+
+from twinbridge_simulators.registers import Table
 
 
 def trips(here: Site) -> list[str]:
@@ -63,6 +66,62 @@ def test_an_edge_that_starts_in_the_dark_starts_all_it_knew_and_trips(tmp_path: 
         assert here.hub.state("pump-1", "run") in ("overridden", "blocked")
         time.sleep(1.5)
         assert len(trips(here)) == 1
+
+
+def reset(here: Site) -> None:
+    """At the edge, once the cause is gone."""
+    here.set_speed(300)
+    code, alarms = here.edge.ask("GET", "/api/v1/alarms")
+    assert code == 200, alarms
+    (trip,) = [alarm["id"] for alarm in alarms["items"] if alarm["device"] == "pump-1"]
+    path, why = f"/api/v1/alarms/{trip}/reset", {"reason": "looked at it"}
+    until(lambda: here.edge.ask("POST", path, why)[0] == 204, "the reset")
+
+
+def desire_of_fleet(here: Site, patch: object) -> None:
+    path = "/twins/v1/devices/pump-1/desired"
+    code, said = here.hub.ask("PATCH", path, patch, "application/merge-patch+json")
+    assert code == 202, said
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_start_given_before_the_reset_of_a_trip_starts_nothing(
+    tmp_path: Path, *, restarts: bool
+) -> None:
+    with site(tmp_path) as here:
+        here.hub.desire("pump-1", run=True)
+        until(here.runs, "the pump runs")
+        here.link.cut()
+        here.set_speed(1200)
+        until(lambda: not here.runs(), "the trip, without the hub")
+        desire_of_fleet(here, {"run": True})  # by somebody who knows nothing of it
+        reset(here)
+        if restarts:
+            here.edge.kill()
+            here.edge.start()
+            until(lambda: here.edge.connected("pump-1"), "the device again")
+        here.link.mend()
+        until(lambda: here.hub.state("pump-1", "run") == "blocked", "told as blocked")
+        assert not here.runs()
+        desire_of_fleet(here, {"run": True})
+        until(here.runs, "desired anew, it runs")
+
+
+def test_what_is_desired_anew_at_the_hub_is_a_new_command(tmp_path: Path) -> None:
+    with site(tmp_path) as here:
+        desire_of_fleet(here, {"run": True})
+        until(here.runs, "the pump runs")
+        here.set_speed(1200)
+        until(lambda: not here.runs(), "the trip")
+        reset(here)
+        until(lambda: here.hub.condition("Device", "pump-1", "Tripped") == "False", "told")
+        assert not here.runs()
+        desire_of_fleet(here, {"run": None})
+        desire_of_fleet(here, {"run": True})
+        until(here.runs, "withdrawn and desired at once, it runs")
+        here.banks[1].put(Table.COIL, RUN, 0)  # by hand
+        desire_of_fleet(here, {"run": True})
+        until(here.runs, "desired a second time, it runs")
 
 
 def test_an_old_value_never_returns(tmp_path: Path) -> None:
