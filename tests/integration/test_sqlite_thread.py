@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,32 @@ def test_one_writers_mistake_does_not_fail_those_who_share_its_commit(tmp_path: 
             writes[1].result()
         found = await thread.read(lambda db: db.execute("SELECT n FROM one").fetchall())
         assert found == [(1,), (3,)]
+        await thread.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_is_written_in_the_midst_of_a_read_is_not_half_of_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        thread = SqliteThread(SqliteFile(tmp_path / "one.db", SCHEMA))
+        await thread.write(insert(1))
+        looked, written = threading.Event(), threading.Event()
+
+        def count(db: sqlite3.Connection) -> int:
+            return int(db.execute("SELECT count(*) FROM one").fetchone()[0])
+
+        def twice(db: sqlite3.Connection) -> tuple[int, int]:
+            before = count(db)
+            looked.set()
+            assert written.wait(10)
+            return before, count(db)
+
+        reading = asyncio.create_task(thread.read(twice))
+        assert await asyncio.to_thread(looked.wait, 10)
+        await thread.write(insert(2))
+        written.set()
+        assert await reading == (1, 1)
+        assert await thread.read(count) == 2
         await thread.close()
 
     asyncio.run(scenario())

@@ -94,7 +94,7 @@ class SqliteThread:
         return await self.submit(work)
 
     async def read(self, work: Work[T]) -> T:
-        """Run `work` on a read-only connection of its own."""
+        """Run `work` on a read-only connection of its own; all it reads is of one moment."""
         try:
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._reader, self._read, work)
@@ -110,6 +110,7 @@ class SqliteThread:
 
     def _read(self, work: Work[T]) -> T:
         with closing(self._file.open_to_read()) as connection:
+            connection.execute("BEGIN")
             return work(connection)
 
     def _run(self) -> None:

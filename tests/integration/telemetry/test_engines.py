@@ -6,7 +6,7 @@ import asyncio
 import socket
 import subprocess
 import time
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -200,7 +200,8 @@ async def forwarding(outbox: SqliteOutbox, sink: Sink) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-        await asyncio.wait([task])
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def emptied(outbox: SqliteOutbox) -> None:
