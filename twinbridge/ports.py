@@ -223,9 +223,10 @@ class StoredDesired:
 
     A value of another origin keeps it, so that an unchanged entry is not taken up twice."""
     held: Value | None = None
-    """What a trip wrote that was released at `released`, while its Device has desired nothing anew
-    since. Only then may the property be given another value because its resource says so."""
+    """What a trip wrote, until the Device desires something after its reset: only that may give the
+    property another value."""
     released: int = 0
+    """When the trip was reset, 0 while it stands."""
 
 
 class HistoryRow(NamedTuple):

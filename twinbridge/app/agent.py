@@ -208,12 +208,12 @@ class Agent:
 
     def _take_alarm(self, alarm: Alarm) -> None:
         """One that is told again as it was is no news."""
-        held = self.alarms.holds(alarm.id)
+        stood = self.alarms.is_trip(alarm.id)
         if self.alarms.put(alarm):
             self.events.append(alarm)
             if alarm.tripped:
                 self.desired.hold(alarm)
-            elif held:
+            elif stood:
                 self.desired.release(alarm)
 
     def _take_samples(self, event: Samples) -> None:

@@ -36,9 +36,14 @@ class AlarmTable:
             self._tripped[alarm.id] = alarm
         return True
 
-    def holds(self, alarm_id: str) -> bool:
+    def is_trip(self, alarm_id: str) -> bool:
         """Whether it is a trip that stands."""
         return alarm_id in self._tripped
+
+    def is_held(self, device: str, name: str) -> bool:
+        """Whether a trip that stands holds the property."""
+        held = ((d, n) for alarm in self._tripped.values() for d, n, _ in alarm.holds)
+        return (device, name) in held
 
     def listed(self, *, ended: bool = False) -> list[Alarm]:
         """Those that stand, the newest first; with `ended` also the last ones that are over."""

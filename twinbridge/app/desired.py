@@ -42,7 +42,7 @@ from twinbridge.app.wishes import (
 )
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import Audit, Desire, DesiredState, Outcome
-from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, same_value, shown
+from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, Value, same_value, shown
 from twinbridge.core.twin import check_desired, expired
 from twinbridge.errors import (
     Conflict,
@@ -232,13 +232,21 @@ class DesiredTwins:
     # What the Device resource asks for, and what a start finds.
 
     def restore(self, entries: Iterable[StoredDesired]) -> None:
-        for entry in entries:
+        """The alarms have been, before: a trip that was reset in the last moment is as of now."""
+        for stored in entries:
+            key, entry = (stored.device, stored.property), stored
+            if entry.held is not None and not entry.released and not self._alarms.is_held(*key):
+                entry = self._releases.note(entry, self._clock)
+                self._keep_later(entry)
             self._entries[entry.device][entry.property] = entry
             self._versions[entry.device] = max(self.version(entry.device), entry.version)
             self._overrides.note(entry, self._clock)
 
     async def resume(self, spec: DeviceSpec, unheard: int = 0) -> None:
         """A device came, or its definition changed: take up its own wishes, send what waits."""
+        self._specs[spec.name] = spec
+        for alarm in self._alarms.trips_of(spec.name):
+            self.hold(alarm)
         self.resend(spec)
         await self.take_wishes(spec, unheard)
 
@@ -329,9 +337,9 @@ class DesiredTwins:
 
     async def _hand_back(self, device: str, name: str) -> None:
         """An override is over by somebody's word: what the resource desires is in force again."""
-        wish, grave = self.wish(device, name), self._entries[device].get(name)
-        if wish is not None and grave is not None and grave.spec:
-            self._entries[device][name] = replace(grave, spec="")
+        wish, buried = self.wish(device, name), self._entries[device].get(name)
+        if wish is not None and buried is not None and buried.spec:
+            self._entries[device][name] = replace(buried, spec="")
             await self._take_up(self._specs[device], wish, FOREVER)
 
     async def _end_overrides(self) -> None:
@@ -445,6 +453,7 @@ class DesiredTwins:
     def hold(self, alarm: Alarm) -> None:
         """A trip came: what it holds is no longer desired, also not after its reset."""
         for device, name, value in alarm.holds:
+            self._mark(device, name, value)
             entry = self.entry(device, name)
             if entry is None:
                 continue
@@ -459,13 +468,20 @@ class DesiredTwins:
 
     def release(self, alarm: Alarm) -> None:
         """A trip was reset: what was desired before that stays discarded, also what comes late."""
-        for device, name, value in alarm.holds:
-            if device not in self._specs:
-                continue
+        for device, name, _ in alarm.holds:
             entry = self._entries[device].get(name)
-            if entry is None:
-                entry = grave(device, name, value, self.version(device))
-            self._entries[device][name] = self._releases.note(entry, value, self._clock)
+            if entry is not None and entry.held is not None:
+                self._entries[device][name] = self._releases.note(entry, self._clock)
+                self._keep_later(self._entries[device][name])
+
+    def _mark(self, device: str, name: str, held: Value) -> None:
+        if device not in self._specs:
+            return
+        entry = self._entries[device].get(name)
+        if entry is None:
+            entry = grave(device, name, held, self.version(device))
+        if (entry.held, entry.released) != (held, 0):
+            self._entries[device][name] = replace(entry, held=held, released=0)
             self._keep_later(self._entries[device][name])
 
     def _become(self, entry: StoredDesired, state: DesiredState, message: str, at: int = 0) -> None:

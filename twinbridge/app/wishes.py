@@ -7,11 +7,13 @@ from dataclasses import replace
 from twinbridge.app.clock import Clock
 from twinbridge.app.desired_entry import DEVICE_ORIGIN
 from twinbridge.core.messages import DesiredState
-from twinbridge.core.model import DesiredSpec, DeviceSpec, Value
+from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec
 from twinbridge.ports import StoredDesired
 
 FOREVER = 1 << 62
 """ns: an age that nobody knows."""
+CLOCK_DOUBT = 5 * SECOND
+"""Two clocks that count as one may be so far apart; against a start."""
 
 MAYBE_BEFORE_RESET = (
     "it may have been given before a trip that held this was reset; give it anew, with the"
@@ -62,10 +64,10 @@ class Releases:
         self.at: dict[tuple[str, str], int] = {}
         """Monotonic ns, of those since the start."""
 
-    def note(self, entry: StoredDesired, held: Value, clock: Clock) -> StoredDesired:
-        """The entry of what a trip held at `held` until now."""
+    def note(self, entry: StoredDesired, clock: Clock) -> StoredDesired:
+        """The entry of what a trip held until now."""
         self.at[entry.device, entry.property] = clock.mono()
-        return replace(entry, held=held, released=clock.wall())
+        return replace(entry, released=clock.wall())
 
     def may_follow(
         self, entry: StoredDesired | None, wish: DesiredSpec, unheard: int, clock: Clock
@@ -74,11 +76,15 @@ class Releases:
 
         `wish.given_at` is in the time of our wall clock.
         """
-        if entry is None or not entry.released:
+        if entry is None or entry.held is None:
             return False
+        if not entry.released:
+            return True
         at = self.at.get((entry.device, entry.property))
         past = clock.wall() - entry.released if at is None else clock.mono() - at
-        age = unheard if wish.given_at is None else min(unheard, clock.wall() - wish.given_at)
+        age = unheard
+        if wish.given_at is not None:
+            age = min(age, clock.wall() - wish.given_at + CLOCK_DOUBT)
         return age >= past
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from agent_rig import Edge, device, running_agent, trip_alarm, until
 
-from twinbridge.app.wishes import FOREVER
+from twinbridge.app.wishes import CLOCK_DOUBT, FOREVER
 from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, Value
 from twinbridge.ports import Actor
 from twinbridge.testing.fakes import FakeDisk
@@ -32,7 +32,7 @@ async def trip_and_reset(edge: Edge, *holds: tuple[str, str, Value]) -> int:
     if holds:
         trip = replace(trip, holds=holds)
     edge.machines.tell(trip)
-    await until(lambda: edge.agent.alarms.holds(trip.id))
+    await until(lambda: edge.agent.alarms.is_trip(trip.id))
     edge.machines.tell(replace(trip, latched=False, active=False, acked=True))
     await until(lambda: not edge.agent.alarms.listed())
     return edge.agent.clock.wall()
@@ -85,9 +85,10 @@ def test_the_time_at_which_it_was_given_decides_where_it_is_known() -> None:
         async with running_agent() as edge:
             before = edge.agent.clock.wall()
             reset = await trip_and_reset(edge)
-            await edge.agent.take_wishes(given(before), FOREVER)
-            assert now(edge) == (True, "blocked")
-            await edge.agent.take_wishes(given(reset), FOREVER)
+            for early in (before, reset, reset + CLOCK_DOUBT - SECOND):
+                await edge.agent.take_wishes(given(early), FOREVER)
+                assert now(edge) == (True, "blocked")
+            await edge.agent.take_wishes(given(reset + CLOCK_DOUBT), FOREVER)
             await until(lambda: now(edge) == (True, "applied"))
 
     asyncio.run(story())
@@ -100,7 +101,7 @@ def test_that_time_is_told_by_the_clock_of_the_hub() -> None:
             reset = await trip_and_reset(edge)
             await edge.agent.take_wishes(given(reset + 3599 * SECOND), FOREVER)
             assert now(edge) == (True, "blocked")
-            await edge.agent.take_wishes(given(reset + 3601 * SECOND), FOREVER)
+            await edge.agent.take_wishes(given(reset + 3601 * SECOND + CLOCK_DOUBT), FOREVER)
             await until(lambda: now(edge) == (True, "applied"))
 
     asyncio.run(story())
@@ -117,8 +118,38 @@ def test_a_restart_forgets_no_reset() -> None:
             await edge.agent.take_wishes(desiring(RUN), FOREVER)
             assert now(edge) == (True, "blocked")
             assert edge.machines.desires == []
-            await edge.agent.take_wishes(given(edge.agent.clock.wall()), FOREVER)
+            await edge.agent.take_wishes(given(edge.agent.clock.wall() + CLOCK_DOUBT), FOREVER)
             await until(lambda: now(edge) == (True, "applied"))
+
+    asyncio.run(story())
+
+
+def test_a_reset_that_a_crash_kept_from_the_desired_values_is_found_at_the_start() -> None:
+    async def story() -> None:
+        disk = FakeDisk()
+        async with running_agent(disk=disk) as edge:
+            edge.machines.tell(trip_alarm())
+            await until(lambda: ("pump-1", "run") in disk.desired)
+        disk.alarms.clear()
+        async with running_agent(disk=disk) as edge:
+            early = edge.agent.clock.wall()
+            await edge.agent.take_wishes(given(early), FOREVER)
+            assert now(edge) == (True, "blocked")
+            await edge.agent.take_wishes(given(early + 2 * CLOCK_DOUBT), FOREVER)
+            await until(lambda: now(edge) == (True, "applied"))
+
+    asyncio.run(story())
+
+
+def test_a_trip_that_a_crash_kept_from_the_desired_values_is_found_at_the_start() -> None:
+    async def story() -> None:
+        disk = FakeDisk(alarms={"overheat-1": trip_alarm()})
+        async with running_agent(disk=disk) as edge:
+            edge.machines.tell(replace(trip_alarm(), latched=False, active=False, acked=True))
+            await until(lambda: not edge.agent.alarms.listed())
+            await edge.agent.take_wishes(desiring(RUN), FOREVER)
+            assert now(edge) == (True, "blocked")
+            assert edge.machines.desires == []
 
     asyncio.run(story())
 
@@ -162,7 +193,7 @@ def test_an_override_that_ends_brings_back_only_what_was_given_after_the_reset(
             await edge.agent.desire("pump-1", patch, ALICE)
             assert now(edge, "setpoint") == (2.5, "pending")
             if anew:
-                said = DesiredSpec("setpoint", 1.5, given_at=reset)
+                said = DesiredSpec("setpoint", 1.5, given_at=reset + CLOCK_DOUBT)
                 spec = desiring(said, longest_override=SECOND // 10)
                 await edge.agent.take_wishes(spec, FOREVER)
                 assert now(edge, "setpoint") is not None
