@@ -9,11 +9,12 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from agent_rig import good
+from agent_rig import good, trip_alarm
 from hub_rig import device, edge_node, model
 
 from twinbridge.adapters.bus_memory import MemoryBus
@@ -24,8 +25,20 @@ from twinbridge.app.agent import Agent
 from twinbridge.app.sync.definitions import Compiler, Definitions
 from twinbridge.app.sync.journal import JournalToHub
 from twinbridge.app.sync.sync import Gates, HubSync, SyncOptions
+from twinbridge.app.wishes import CLOCK_DOUBT
 from twinbridge.cli.drivers import installed_drivers
-from twinbridge.core.messages import Audit, Contact, Desire, DesiredState, Outcome, Request, Samples
+from twinbridge.core.alarm import Alarm
+from twinbridge.core.messages import (
+    AlarmChanged,
+    Audit,
+    Contact,
+    Desire,
+    DesiredState,
+    Outcome,
+    Request,
+    Samples,
+)
+from twinbridge.core.model import SECOND
 from twinbridge.ports import Hub, Ref
 
 ACTIONS = 14
@@ -77,6 +90,13 @@ class Edge:
     async def raise_alarm(self, number: int) -> None:
         record = Audit("alarm", f"too-fast:pump-1:{number:x}", "rule:too-fast", {}, 1, 1)
         await self.store.append_audit(record)
+
+    async def publish(self, alarm: Alarm) -> None:
+        """As the machines' side does: on disk first."""
+        await self.store.save_alarm(alarm)
+        self.bus.publish(AlarmChanged(alarm))
+        while self.agent.alarms.is_trip(alarm.id) != alarm.tripped:  # noqa: ASYNC110 - it looks at state that has no event
+            await asyncio.sleep(0)
 
     async def take_up(self, plant: Plant) -> None:
         await self.agent.set_plant(plant.devices, plant.instances)
@@ -187,7 +207,9 @@ class Schedule:
         self.number = 0
         self.expired: set[int] = set()
         self.wished = dict.fromkeys(PUMPS, 0)
-        self.alarms = 0
+        self.alarms = self.trips = 0
+        self.resets: list[tuple[str, int, int]] = []
+        """The pump, how much was written to it before, and what had been desired of all by then."""
         self.done: list[str] = []
 
     def pump(self, name: str, **spec: Any) -> dict[str, Any]:
@@ -231,6 +253,21 @@ class Schedule:
         await self.hub.put(self.desired("pump-2"))
         self.wished["pump-2"] = self.number
 
+    async def trip(self, edge: Edge) -> None:
+        """And its reset: only what is desired after that may start the pump."""
+        name = self.chance.choice(PUMPS)
+        self.trips += 1
+        holds = ((name, "speed", 0),)
+        alarm = replace(trip_alarm(name, f"too-fast-{self.trips}"), holds=holds)
+        await edge.publish(alarm)
+        machine = self.machines[name]
+        machine.speed = 0
+        edge.tell(name)
+        await asyncio.sleep(self.chance.choice((0.0, 0.01)))
+        self.resets.append((name, len(machine.written), self.number))
+        await edge.publish(replace(alarm, latched=False, active=False, acked=True))
+        self.wished[name] = 0
+
     async def alarm(self, edge: Edge) -> None:
         self.alarms += 1
         await edge.raise_alarm(self.alarms)
@@ -247,7 +284,7 @@ class Schedule:
         for document in (edge_node(), model(), *(self.pump(name) for name in PUMPS)):
             await self.hub.put(document)
         acts = [self.desire, self.desire, self.desire_in_the_past, self.desire_unheard,
-                self.break_device, self.make_anew, self.alarm, self.alarm,
+                self.break_device, self.make_anew, self.alarm, self.alarm, self.trip,
                 self.fault, self.fault, self.mend]  # fmt: skip
         left = ACTIONS
         while left:
@@ -261,14 +298,19 @@ class Schedule:
             self.done.append("kill")
         await self.hub.mend()
         for name in PUMPS:
-            if not self.wished[name]:
-                await self.hub.put(self.desired(name))
+            doubted = any(name == pump for pump, _, _ in self.resets)
+            if doubted or not self.wished[name]:
+                await self.hub.put(self.desired(name, givenAt=_surely_later()))
                 self.wished[name] = self.number
         async with life(self.folder, self.hub, self.machines) as edge:
             await self.agree()
         for name, machine in self.machines.items():
             assert machine.written == sorted(machine.written), f"{name}: an old value came back"
             assert not self.expired & set(machine.written), f"{name}: an expired value was written"
+        for name, written, given in self.resets:
+            after = self.machines[name].written[written:]
+            why = f"{name}: {after} after a reset at {given}; after {self.done}"
+            assert all(value > given for value in after), why
 
     async def agree(self) -> None:
         """Raises what is still wrong after QUIET seconds."""
@@ -298,3 +340,8 @@ class Schedule:
         if twin.get("desired", {}).get("state") != "applied":
             return f"the hub shows {twin.get('desired')}"
         return ""
+
+
+def _surely_later() -> str:
+    """Than any reset so far, however clocks may differ."""
+    return (datetime.now(UTC) + timedelta(seconds=CLOCK_DOUBT / SECOND)).isoformat()

@@ -92,8 +92,8 @@ class Agent:
         """Gets what history records; never blocks and never raises."""
         self._history = HistoryRecorder(self._record, self.clock)
         self._made_anew: set[str] = set()
-        self.unheard = 0
-        """How old, in ns, may be what definitions newly desire: see `HubDefinitions.unheard`."""
+        self.given_since: int | None = None
+        """Monotonic ns: what definitions newly desire was given then, or later; None: just now."""
 
     # Definitions.
 
@@ -142,6 +142,11 @@ class Agent:
         if gone or changed:
             self.events.append(DefinitionsChanged(tuple(changed), tuple(gone)))
 
+    @property
+    def unheard(self) -> int:
+        """How old, in ns, may be what definitions newly desire: see `HubDefinitions.unheard`."""
+        return 0 if self.given_since is None else self.clock.mono() - self.given_since
+
     def _fit(self, spec: DeviceSpec) -> None:
         """A twin has exactly the properties of its definition that can be read."""
         twin = self._twins.setdefault(spec.name, Twin())
@@ -161,11 +166,11 @@ class Agent:
     async def make_anew(self, device: str) -> None:
         """Another one of the same name comes in its place, with the next definitions."""
         self._made_anew.add(device)
-        await self._forget_desired(device)
+        await self._forget_desired(device, replaced=True)
 
-    async def _forget_desired(self, device: str) -> None:
+    async def _forget_desired(self, device: str, *, replaced: bool = False) -> None:
         try:
-            await self.desired.forget(device)
+            await self.desired.forget(device, replaced=replaced)
         except StoreUnavailable as error:
             log.warning("desired values of a removed device stay", device=device, why=str(error))
 

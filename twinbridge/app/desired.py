@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import structlog
 
@@ -410,16 +411,25 @@ class DesiredTwins:
                 self._become(again, DesiredState.PENDING, "written again: the device is back")
                 self._resume_pending(spec, self._entries[spec.name][entry.property])
 
-    async def forget(self, device: str) -> None:
-        """The device is gone from the definitions, and with it what was desired of it."""
+    async def forget(self, device: str, *, replaced: bool = False) -> None:
+        """The device is gone from the definitions, and with it what was desired of it.
+
+        Where another one of its name takes its place, what trips held is kept.
+        """
         async with self._locks[device]:
-            tables = (self._deadlines, self._unsaved, self._overrides.ends, self._releases.at)
-            for table in tables:
+            tables: list[dict[Key, Any]] = [self._deadlines, self._unsaved, self._overrides.ends]
+            for table in tables if replaced else [*tables, self._releases.at]:
                 for key in [k for k in table if k[0] == device]:
                     del table[key]
             self._specs.pop(device, None)
             self._versions.pop(device, None)
-            if self._entries.pop(device, None):
+            entries = self._entries.pop(device, {})
+            for name, entry in entries.items() if replaced else ():
+                if entry.held is not None:
+                    buried = grave(device, name, entry.held, 0)
+                    self._entries[device][name] = replace(buried, released=entry.released)
+                    self._keep_later(self._entries[device][name])
+            if entries:
                 await self._store.forget_desired(device)
 
     # What became of it.
@@ -480,9 +490,10 @@ class DesiredTwins:
         entry = self._entries[device].get(name)
         if entry is None:
             entry = grave(device, name, held, self.version(device))
-        if (entry.held, entry.released) != (held, 0):
-            self._entries[device][name] = replace(entry, held=held, released=0)
-            self._keep_later(self._entries[device][name])
+        elif (entry.held, entry.released) == (held, 0):
+            return
+        self._entries[device][name] = replace(entry, held=held, released=0)
+        self._keep_later(self._entries[device][name])
 
     def _become(self, entry: StoredDesired, state: DesiredState, message: str, at: int = 0) -> None:
         changed = at or self._clock.wall()

@@ -31,9 +31,9 @@ def new_entry(device: str, wish: DesiredSpec, version: int, origin: str, now: in
     )
 
 
-def grave(device: str, name: str, value: Value, version: int) -> StoredDesired:
-    """Of what nobody desires."""
-    return StoredDesired(device, name, value, version, "", WITHDRAWN)
+def grave(device: str, name: str, held: Value, version: int) -> StoredDesired:
+    """Of what nobody desires, and a trip holds or held."""
+    return StoredDesired(device, name, held, version, "", WITHDRAWN, held=held)
 
 
 def desired_view(entry: StoredDesired) -> Json:

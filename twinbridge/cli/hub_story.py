@@ -97,6 +97,8 @@ class HubStory(Story):
     async def hub_restarts_motor(self) -> None:
         if await self._state("applied"):
             raise StoryError("what was desired before the trip is still in force")
+        # A start that may have been given before the reset would be blocked.
+        await self._until(self._released_at_hub, "the reset, at the hub")
         now = datetime.now(UTC).isoformat()
         await self._wish([{"name": "run", "value": True, "givenAt": now}])
         await self._until(self.plant.motor_runs, "the motor runs again")
@@ -134,6 +136,9 @@ class HubStory(Story):
     async def _condition(self, kind: str) -> bool:
         conditions = (await self._status()).get("conditions", ())
         return any(one["type"] == kind and one["status"] == "True" for one in conditions)
+
+    async def _released_at_hub(self) -> bool:
+        return not await self._condition("Tripped")
 
     async def _state(self, state: str) -> bool:
         """Of what is desired of the motor's `run`."""

@@ -105,10 +105,12 @@ class FakeHub(Hub):
         known: dict[Ref, Mapping[str, object]] | None = None
         while True:
             await self._link.wait()
+            began = time.monotonic_ns()
             if await self._lost_on_the_way():
                 continue
             self._changed.clear()
-            found, unheard = self._of_this_node(), self._unheard
+            way = time.monotonic_ns() - began
+            found, unheard = self._of_this_node(), self._unheard + way
             self._unheard = 0
             before = known or {}
             changed = {r for r in before.keys() | found.keys() if before.get(r) != found.get(r)}

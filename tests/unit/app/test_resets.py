@@ -154,6 +154,22 @@ def test_a_trip_that_a_crash_kept_from_the_desired_values_is_found_at_the_start(
     asyncio.run(story())
 
 
+def test_another_device_of_that_name_does_not_make_an_old_start_new() -> None:
+    async def story() -> None:
+        disk = FakeDisk()
+        async with running_agent(desiring(RUN), disk=disk) as edge:
+            await until(lambda: now(edge) == (True, "applied"))
+            await trip_and_reset(edge)
+            await edge.agent.make_anew("pump-1")
+            edge.agent.given_since = -FOREVER
+            again = desiring(RUN, digest="d2")
+            await edge.agent.set_plant({"pump-1": again}, ())
+            assert now(edge) == (True, "blocked")
+            assert len(edge.machines.desires) == 1
+
+    asyncio.run(story())
+
+
 def test_a_stop_is_always_taken_and_says_nothing_of_the_start_that_follows() -> None:
     async def story() -> None:
         async with running_agent() as edge:

@@ -58,14 +58,23 @@ class Client:
         self.last_contact = 0
         """UTC ns."""
         self.heard = time.monotonic()
-        self.ahead = 0
-        """ns by which the hub's clock is ahead of ours; 0 for less than `SKEW`."""
         self._date = ""
+        self._hub_clock: int | None = None
+        """ns by which it is ahead of the monotonic one, which nobody sets."""
+        self._differed = False
         self.traffic = 0
         """Bytes both ways, with about what headers take."""
         self._pool: _Pool | None = None
         self._opening = asyncio.Lock()
         self._token = Token(address.token_file)
+
+    @property
+    def ahead(self) -> int:
+        """By so many ns the hub's clock is ahead of ours now; 0 for less than `SKEW`."""
+        if self._hub_clock is None:
+            return 0
+        ahead = self._hub_clock + time.monotonic_ns() - time.time_ns()
+        return ahead if abs(ahead) > SKEW else 0
 
     async def close(self) -> None:
         if self._pool is not None:
@@ -207,13 +216,14 @@ class Client:
             return
         self._date = date
         try:
-            ahead = round(parsedate_to_datetime(date).timestamp() * SECOND) - time.time_ns()
+            told = round(parsedate_to_datetime(date).timestamp() * SECOND)
         except (ValueError, OverflowError):
             return
-        ahead = ahead if abs(ahead) > SKEW else 0
-        if bool(ahead) != bool(self.ahead):
+        self._hub_clock = told - time.monotonic_ns()
+        ahead = self.ahead
+        if bool(ahead) != self._differed:
             log.warning("the hub's clock is not ours", ahead_seconds=round(ahead / SECOND))
-        self.ahead = ahead
+        self._differed = bool(ahead)
 
     def _json(self, raw: bytes, what: str) -> dict[str, Any]:
         try:

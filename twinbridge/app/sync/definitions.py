@@ -88,21 +88,24 @@ class Definitions:
             known = ()
         self._documents = {one.ref: one.document for one in known if one.document is not None}
         self._sound = {one.ref: one.sound for one in known if one.sound is not None}
-        self._agent.unheard = FOREVER
+        self._agent.given_since = -FOREVER
         return (await self._accepted()).plant
 
     async def again(self) -> None:
         """The local files have changed."""
-        await self._take_all(0)
+        self._agent.given_since = None
+        await self._take_all()
 
     async def follow(self, hub: Hub) -> None:
         """Take up what the hub defines, and each change of it. Never returns."""
         async for told in hub.definitions():
+            came = self._agent.clock.mono()
             await self._gate.wait()
             # How long ago it was that a former life of this process heard the hub, nobody knows.
             first = not self.up_to_date.is_set()
             self._agent.desired.behind = max(0, hub.clock_ahead)
-            found = told._replace(unheard=FOREVER) if first else told
+            unheard = FOREVER if first else told.unheard + self._agent.clock.mono() - came
+            found = told._replace(unheard=unheard)
             fetches = self._fetches()
             await self.take(found if fetches else self._of_the_node(found))
             if not fetches and self._fetches():  # since the EdgeNode was taken
@@ -116,7 +119,7 @@ class Definitions:
 
     async def take(self, found: HubDefinitions) -> None:
         """On disk first: what was taken up once is not forgotten by a restart."""
-        old = self._documents
+        since, old = self._agent.clock.mono() - found.unheard, self._documents
         self.missing = found.missing
         kept = {ref: one for ref, one in old.items() if ref.kind in found.missing}
         new = {**kept, **found.documents}
@@ -133,10 +136,14 @@ class Definitions:
         for ref in sorted(changed - wishes):
             if ref.kind == "Device" and _uid(old.get(ref)) not in ("", _uid(new.get(ref))):
                 await self._agent.make_anew(ref.name)
-        for ref in sorted(wishes):
-            await self._take_wishes(ref, looked[ref], found.unheard)
-        if wishes != changed:
-            await self._take_all(found.unheard)
+        self._agent.given_since = since
+        try:
+            for ref in sorted(wishes):
+                await self._take_wishes(ref, looked[ref])
+            if wishes != changed:
+                await self._take_all()
+        finally:
+            self._agent.given_since = None
         self._on_taken(changed)
 
     async def _looked_at(self, changed: Iterable[Ref], documents: Documents) -> dict[Ref, Wishes]:
@@ -159,7 +166,7 @@ class Definitions:
             and only_wishes_differ(new, running)
         )
 
-    async def _take_wishes(self, ref: Ref, found: Wishes, unheard: int) -> None:
+    async def _take_wishes(self, ref: Ref, found: Wishes) -> None:
         """The short way of a desired value: nothing else of the plant is looked at."""
         document = self._documents[ref]
         problems = {r: why for r, why in self.problems.items() if r != ref}
@@ -174,18 +181,16 @@ class Definitions:
                 desired=found.desired,
                 generation=generation(document),
             ),
-            unheard,
+            self._agent.unheard,
         )
         await self._keep([KnownDefinition(ref, document, document)])
 
-    async def _take_all(self, unheard: int) -> None:
+    async def _take_all(self) -> None:
         before, known = dict(self._sound), self.problems
         accepted = await self._accepted()
         problems, self.problems = self.problems, known
         await self._tell_problems(problems)
-        self._agent.unheard = unheard
         await self._take_up(accepted.plant)
-        self._agent.unheard = 0
         touched = {r for r in before.keys() | self._sound if before.get(r) != self._sound.get(r)}
         gone = [ref for ref in touched if ref not in self._sound and ref not in self._documents]
         await self._keep(_known(touched - set(gone), self._documents, self._sound), gone)

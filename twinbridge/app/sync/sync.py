@@ -186,6 +186,7 @@ class HubSync:
             try:
                 self._held_by(await hub.renew(self._holder, LEASE))
                 self._ahead = hub.clock_ahead
+                self._agent.desired.behind = max(0, self._ahead)
                 backoff.reset()
             except HubUnavailable as error:
                 wait = max(error.retry_after or 0.0, backoff.next())
