@@ -25,7 +25,6 @@ from twinbridge.app.agent import Agent
 from twinbridge.app.sync.definitions import Compiler, Definitions
 from twinbridge.app.sync.journal import JournalToHub
 from twinbridge.app.sync.sync import Gates, HubSync, SyncOptions
-from twinbridge.app.wishes import CLOCK_DOUBT
 from twinbridge.cli.drivers import installed_drivers
 from twinbridge.core.alarm import Alarm
 from twinbridge.core.messages import (
@@ -38,7 +37,6 @@ from twinbridge.core.messages import (
     Request,
     Samples,
 )
-from twinbridge.core.model import SECOND
 from twinbridge.ports import Hub, Ref
 
 ACTIONS = 14
@@ -123,6 +121,10 @@ class HubSide(Protocol):
     @property
     def heard(self) -> bool:
         """Whether the edge may hear of what is edited now."""
+
+    @property
+    def stalls(self) -> float:
+        """Seconds for which the line may hold a change back without anybody noticing."""
 
     def client(self) -> AbstractAsyncContextManager[Hub]:
         """As one life of an edge has it."""
@@ -256,6 +258,12 @@ class Schedule:
     async def trip(self, edge: Edge) -> None:
         """And its reset: only what is desired after that may start the pump."""
         name = self.chance.choice(PUMPS)
+        if name not in edge.agent.devices:
+            return
+        if self.hub.heard:
+            await asyncio.sleep(self.hub.stalls)
+        else:
+            await self.hub.put(self.desired(name))  # by somebody who knows nothing of the trip
         self.trips += 1
         holds = ((name, "speed", 0),)
         alarm = replace(trip_alarm(name, f"too-fast-{self.trips}"), holds=holds)
@@ -343,5 +351,5 @@ class Schedule:
 
 
 def _surely_later() -> str:
-    """Than any reset so far, however clocks may differ."""
-    return (datetime.now(UTC) + timedelta(seconds=CLOCK_DOUBT / SECOND)).isoformat()
+    """Than any reset so far, however clocks may differ and whenever a start finds it."""
+    return (datetime.now(UTC) + timedelta(minutes=1)).isoformat()

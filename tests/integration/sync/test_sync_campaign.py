@@ -35,6 +35,8 @@ class InMemory:
     def heard(self) -> bool:
         return self.hub.connected
 
+    stalls = 0.0
+
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Hub]:
         yield self.hub
