@@ -122,10 +122,6 @@ class HubSide(Protocol):
     def heard(self) -> bool:
         """Whether the edge may hear of what is edited now."""
 
-    @property
-    def stalls(self) -> float:
-        """Seconds for which the line may hold a change back without anybody noticing."""
-
     def client(self) -> AbstractAsyncContextManager[Hub]:
         """As one life of an edge has it."""
 
@@ -260,9 +256,7 @@ class Schedule:
         name = self.chance.choice(PUMPS)
         if name not in edge.agent.devices:
             return
-        if self.hub.heard:
-            await asyncio.sleep(self.hub.stalls)
-        else:
+        if not self.hub.heard:
             await self.hub.put(self.desired(name))  # by somebody who knows nothing of the trip
         self.trips += 1
         holds = ((name, "speed", 0),)

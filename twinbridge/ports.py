@@ -467,9 +467,10 @@ class Hub(Protocol):
         Never ends and never raises: an outage shows in `connected`.
         """
 
-    async def apply_status(self, ref: Ref, uid: str, status: Json) -> None:
+    async def apply_status(self, ref: Ref, uid: str, status: Json) -> int:
         """Own exactly these fields of the status from now on; what was owned before and is not
-        in it goes away. Raises UnknownName when that resource (`uid`) is no longer there.
+        in it goes away. Returns the generation that the resource had then. Raises UnknownName when
+        that resource (`uid`) is no longer there.
         """
 
     async def record(self, event: HubEvent) -> None:

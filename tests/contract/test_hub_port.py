@@ -173,12 +173,13 @@ class HubContract:
 
         self.play(scene)
 
-    def test_what_is_left_out_of_a_status_goes_away(self) -> None:
+    def test_a_status_is_all_there_is_and_its_answer_tells_the_generation(self) -> None:
         async def scene(stage: Stage) -> None:
             await stage.put(device("pump-1"))
             uid = await stage.uid(PUMP)
-            await stage.hub.apply_status(PUMP, uid, condition("One"))
-            await stage.hub.apply_status(PUMP, uid, condition("Two"))
+            assert await stage.hub.apply_status(PUMP, uid, condition("One")) == 1
+            await stage.put(device("pump-1", run=False))
+            assert await stage.hub.apply_status(PUMP, uid, condition("Two")) == 2
             assert await stage.status(PUMP) == condition("Two")
             await stage.hub.apply_status(PUMP, uid, {})
             assert not (await stage.status(PUMP)).get("conditions")

@@ -34,6 +34,8 @@ from twinbridge.app.events import EventLog
 from twinbridge.app.wishes import (
     FOREVER,
     MAYBE_BEFORE_RESET,
+    Heard,
+    Key,
     Overrides,
     Releases,
     in_our_time,
@@ -60,9 +62,6 @@ PATIENCE = 1.0
 """Seconds between tries while the disk refuses."""
 
 _LOST_PULSE = "not known whether it was written before the restart; a pulse is not repeated"
-
-
-Key = tuple[str, str]
 
 
 class DesiredTwins:
@@ -92,6 +91,9 @@ class DesiredTwins:
         self._specs: dict[str, DeviceSpec] = {}
         self._overrides = Overrides()
         self._releases = Releases()
+        self._known: dict[str, int] = {}
+        """The generation of each Device whose wishes were taken up last."""
+        self._hearing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._bell = Doorbell()
         self.behind = 0
         """ns by which our wall clock is known to be behind that of a resource's `validUntil`."""
@@ -257,11 +259,37 @@ class DesiredTwins:
         A wish that is new may have been given up to `unheard` ns ago.
         """
         self._specs[spec.name] = spec
-        for name, entry in list(self._entries[spec.name].items()):
-            if entry.spec and wish_of(spec, name) is None:
-                await self._withdraw_wish(spec, entry)
-        for wish in spec.desired:
-            await self._take_up(spec, wish, unheard)
+        async with self._hearing[spec.name]:
+            said = Heard(unheard, self._known.get(spec.name, 0))
+            for name, entry in list(self._entries[spec.name].items()):
+                if entry.spec and wish_of(spec, name) is None:
+                    await self._withdraw_wish(spec, entry)
+            for wish in spec.desired:
+                await self._take_up(spec, wish, said)
+            self._known[spec.name] = spec.generation
+
+    async def told(self, device: str, began: int, generation: int) -> None:
+        """The hub took a status that was written from `began` on, monotonic ns, and answered with
+        the Device's generation: what came after that was given after what was before `began`.
+        """
+        async with self._hearing[device]:
+            for name, entry in list(self._entries[device].items()):
+                if entry.held is not None and entry.released:
+                    self._releases.answered((device, name), began, generation)
+                    await self._reconsider(entry)
+
+    async def _reconsider(self, entry: StoredDesired) -> None:
+        """Take up after all what turns out to be later than the reset of a trip."""
+        key = (entry.device, entry.property)
+        proven, wish = self._releases.proven(key, self._clock), self.wish(*key)
+        if proven is None or wish is None or entry.spec != wish_text(wish):
+            return
+        if entry.origin != DEVICE_ORIGIN:
+            self._put(heard(entry, wish, older=False))
+            self._keep_later(self._entries[entry.device][entry.property])
+        elif entry.message == MAYBE_BEFORE_RESET:
+            self._entries[entry.device][entry.property] = replace(entry, spec="")
+            await self._take_up(self._specs[entry.device], wish, proven)
 
     def resend(self, spec: DeviceSpec) -> None:
         """The machines' side has started anew: send what waits, but no pulse a second time."""
@@ -269,21 +297,21 @@ class DesiredTwins:
             if entry.state == DesiredState.PENDING:
                 self._resume_pending(spec, entry)
 
-    async def _take_up(self, spec: DeviceSpec, wish: DesiredSpec, unheard: int) -> None:
+    async def _take_up(self, spec: DeviceSpec, wish: DesiredSpec, said: Heard) -> None:
         """Once per text of the entry: a later value of another origin is not written over."""
         now = self._clock.wall()
         old = self._entries[spec.name].get(wish.property)
         if old is not None and old.spec == wish_text(wish):
             return
         here = in_our_time(wish, self.behind)
-        older = self._releases.may_follow(old, here, unheard, self._clock)
+        older = self._releases.may_follow(old, here, said, self._clock)
         if old is not None and spec.local_wins and overrides(old, now):
             # It was given to what stands now; that it comes back of itself is not what it says.
             self._put(heard(old, wish, older=older))
             self._keep_later(self._entries[spec.name][wish.property])
             return
         actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
-        late = too_late(here, now, unheard)
+        late = too_late(here, now, said.unheard)
         # What the trip wrote itself may always be written.
         doubt = older and old is not None and not same_value(wish.value, old.held)
         if late or doubt:
@@ -292,7 +320,9 @@ class DesiredTwins:
             state = DesiredState.EXPIRED if late else DesiredState.BLOCKED
             self._note_unfit(spec.name, wish, state, why)
             return
-        left = here if wish.valid_for is None else replace(here, valid_for=wish.valid_for - unheard)
+        left = here
+        if wish.valid_for is not None:
+            left = replace(here, valid_for=wish.valid_for - said.unheard)
         try:
             await self.accept(spec, {wish.property: left}, actor, lambda: True)
         except (InvalidDesired, Interlocked) as error:
@@ -341,7 +371,7 @@ class DesiredTwins:
         wish, buried = self.wish(device, name), self._entries[device].get(name)
         if wish is not None and buried is not None and buried.spec:
             self._entries[device][name] = replace(buried, spec="")
-            await self._take_up(self._specs[device], wish, FOREVER)
+            await self._take_up(self._specs[device], wish, Heard(FOREVER))
 
     async def _end_overrides(self) -> None:
         """By themselves they end only where the property says that values are written again."""
@@ -418,14 +448,16 @@ class DesiredTwins:
         """
         async with self._locks[device]:
             tables: list[dict[Key, Any]] = [self._deadlines, self._unsaved, self._overrides.ends]
-            for table in tables if replaced else [*tables, self._releases.at]:
+            for table in tables:
                 for key in [k for k in table if k[0] == device]:
                     del table[key]
+            self._known.pop(device, None)
             self._specs.pop(device, None)
             self._versions.pop(device, None)
             entries = self._entries.pop(device, {})
-            for name, entry in entries.items() if replaced else ():
-                if entry.held is not None:
+            for name, entry in entries.items():
+                self._releases.forget((device, name), generations=replaced)
+                if replaced and entry.held is not None:
                     buried = grave(device, name, entry.held, 0)
                     self._entries[device][name] = replace(buried, released=entry.released)
                     self._keep_later(self._entries[device][name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple, TypeAlias
 
 from twinbridge.app.clock import Clock
 from twinbridge.app.desired_entry import DEVICE_ORIGIN
@@ -12,13 +13,16 @@ from twinbridge.ports import StoredDesired
 
 FOREVER = 1 << 62
 """ns: an age that nobody knows."""
-CLOCK_DOUBT = 5 * SECOND
-"""Two clocks that count as one may be so far apart; against a start."""
+DOUBT = 5 * SECOND
+"""Two clocks that count as one may be so far apart, and a line that lives may be held up for so
+long; it counts against a start."""
 
 MAYBE_BEFORE_RESET = (
     "it may have been given before a trip that held this was reset; give it anew, with the"
     " time at which it is given (givenAt)"
 )
+Key: TypeAlias = tuple[str, str]
+
 _STANDING = (DesiredState.PENDING, DesiredState.APPLIED)
 
 
@@ -57,35 +61,83 @@ def too_late(wish: DesiredSpec, now: int, unheard: int) -> str:
     return ""
 
 
+class Heard(NamedTuple):
+    """Of a wish: it came `unheard` ns ago at most, 0 for one that was given here just now.
+
+    `before` is the generation of the Device that was known before, without that wish.
+    """
+
+    unheard: int = 0
+    before: int = 0
+
+
 class Releases:
-    """Trips that were reset: a start is a command that was given after that, and nothing else."""
+    """Trips that were reset: a start is a command that was given after that, and nothing else.
+
+    What proves it: the hub answered a status, written after the reset, with generation g, and
+    generation g or a later one was known here before the wish came. Or the wish is younger than the
+    reset, by more than the line or a clock may err.
+    """
 
     def __init__(self) -> None:
-        self.at: dict[tuple[str, str], int] = {}
+        self._at: dict[Key, int] = {}
         """Monotonic ns, of those since the start."""
+        self._answered: dict[Key, int] = {}
+        """The generation of the first answer after it."""
+        self._doubted: dict[Key, tuple[int, int]] = {}
+        """Since when, monotonic ns, a wish may have been given, and the generation before it."""
 
     def note(self, entry: StoredDesired, clock: Clock) -> StoredDesired:
         """The entry of what a trip held until now."""
-        self.at[entry.device, entry.property] = clock.mono()
+        key = (entry.device, entry.property)
+        self.forget(key)
+        self._at[key] = clock.mono()
         return replace(entry, released=clock.wall())
 
+    def forget(self, key: Key, *, generations: bool = False) -> None:
+        """All of it, or of its Device's generations alone, which begin anew."""
+        self._answered.pop(key, None)
+        self._doubted.pop(key, None)
+        if not generations:
+            self._at.pop(key, None)
+
     def may_follow(
-        self, entry: StoredDesired | None, wish: DesiredSpec, unheard: int, clock: Clock
+        self, entry: StoredDesired | None, wish: DesiredSpec, heard: Heard, clock: Clock
     ) -> bool:
-        """Whether the reset of a trip may have come after a wish that came up to `unheard` ns ago.
+        """Whether the reset of a trip may have come after a wish.
 
         `wish.given_at` is in the time of our wall clock.
         """
-        if entry is None or entry.held is None:
+        if entry is None or entry.held is None or not heard.unheard:
             return False
+        key = (entry.device, entry.property)
         if not entry.released:
             return True
-        at = self.at.get((entry.device, entry.property))
+        self._doubted[key] = (clock.mono() - heard.unheard, heard.before)
+        if self._is_answered(key, heard.before):
+            return False
+        at = self._at.get(key)
         past = clock.wall() - entry.released if at is None else clock.mono() - at
-        age = unheard
+        age = heard.unheard
         if wish.given_at is not None:
-            age = min(age, clock.wall() - wish.given_at + CLOCK_DOUBT)
-        return age >= past
+            age = min(age, clock.wall() - wish.given_at)
+        return age + DOUBT >= past
+
+    def _is_answered(self, key: Key, before: int) -> bool:
+        answered = self._answered.get(key)
+        return answered is not None and before >= answered
+
+    def answered(self, key: Key, began: int, generation: int) -> None:
+        """The hub took a status, whose writing began at `began`, monotonic ns."""
+        if key not in self._answered and generation and began >= self._at.get(key, began):
+            self._answered[key] = generation
+
+    def proven(self, key: Key, clock: Clock) -> Heard | None:
+        """A wish that was doubted, and turns out to be later than the reset."""
+        since, before = self._doubted.get(key, (0, -1))
+        if not self._is_answered(key, before):
+            return None
+        return Heard(clock.mono() - since, before)
 
 
 class Overrides:

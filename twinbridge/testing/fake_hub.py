@@ -120,7 +120,7 @@ class FakeHub(Hub):
             await self._changed.wait()
 
     @override
-    async def apply_status(self, ref: Ref, uid: str, status: Json) -> None:
+    async def apply_status(self, ref: Ref, uid: str, status: Json) -> int:
         await self._answer()
         if ref in self.refuse:
             raise HubRefused(f"{ref.kind}/{ref.name}: {self.refuse[ref]}")
@@ -129,6 +129,7 @@ class FakeHub(Hub):
             raise UnknownName(f"there is no {ref.kind} {ref.name} with uid {uid}")
         self.writes += 1
         self.statuses[ref] = copy.deepcopy(status)
+        return int(found["metadata"]["generation"])
 
     @override
     async def record(self, event: HubEvent) -> None:

@@ -50,10 +50,6 @@ class Shipped:
     def faults(self) -> Iterable[Callable[[random.Random], Awaitable[None]]]:
         return self.cut, self.reset, self.pull, self.slow, self.start_anew
 
-    @property
-    def stalls(self) -> float:
-        return 0.5 if self._proxy.faults.loss else 0.0
-
     def client(self) -> AbstractAsyncContextManager[Hub]:
         return open_hub(f"http://127.0.0.1:{self._proxy.port}", "edge-1", limits=QUICK)
 

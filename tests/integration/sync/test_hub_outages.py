@@ -107,7 +107,6 @@ def test_a_start_given_before_the_reset_of_a_trip_starts_nothing(
         here.link.mend()
         until(lambda: here.hub.state("pump-1", "run") == "blocked", "told as blocked")
         assert not here.runs()
-        time.sleep(3)  # what comes at once after an outage may have been given during it
         desire_of_fleet(here, {"run": True})
         until(here.runs, "desired anew, it runs")
 

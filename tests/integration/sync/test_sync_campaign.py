@@ -35,8 +35,6 @@ class InMemory:
     def heard(self) -> bool:
         return self.hub.connected
 
-    stalls = 0.0
-
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Hub]:
         yield self.hub

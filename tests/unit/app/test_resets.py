@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from agent_rig import Edge, device, running_agent, trip_alarm, until
 
-from twinbridge.app.wishes import CLOCK_DOUBT, FOREVER
+from twinbridge.app.wishes import DOUBT, FOREVER
 from twinbridge.core.model import SECOND, DesiredSpec, DeviceSpec, Value
 from twinbridge.ports import Actor
 from twinbridge.testing.fakes import FakeDisk
@@ -85,11 +85,55 @@ def test_the_time_at_which_it_was_given_decides_where_it_is_known() -> None:
         async with running_agent() as edge:
             before = edge.agent.clock.wall()
             reset = await trip_and_reset(edge)
-            for early in (before, reset, reset + CLOCK_DOUBT - SECOND):
+            for early in (before, reset, reset + DOUBT - SECOND):
                 await edge.agent.take_wishes(given(early), FOREVER)
                 assert now(edge) == (True, "blocked")
-            await edge.agent.take_wishes(given(reset + CLOCK_DOUBT), FOREVER)
+            await edge.agent.take_wishes(given(reset + DOUBT), FOREVER)
             await until(lambda: now(edge) == (True, "applied"))
+
+    asyncio.run(story())
+
+
+def test_what_the_hub_answered_after_the_reset_proves_that_a_start_is_new() -> None:
+    async def story() -> None:
+        async with running_agent(desiring(generation=4)) as edge:
+            await trip_and_reset(edge)
+            await edge.agent.desired.told("pump-1", edge.agent.clock.mono(), 4)
+            await edge.agent.take_wishes(desiring(RUN, generation=5), 1)
+            await until(lambda: now(edge) == (True, "applied"))
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("known", "answered", "is_new"),
+    [(4, 4, True), (4, 5, False), (4, 3, True)],
+)
+def test_that_answer_may_come_after_the_start(*, known: int, answered: int, is_new: bool) -> None:
+    async def story() -> None:
+        async with running_agent(desiring(generation=known)) as edge:
+            before = edge.agent.clock.mono()
+            await trip_and_reset(edge)
+            await edge.agent.take_wishes(desiring(RUN, generation=6), 1)
+            await edge.agent.desired.told("pump-1", before, answered)  # it began before the reset
+            assert now(edge) == (True, "blocked")
+            await edge.agent.desired.told("pump-1", edge.agent.clock.mono(), answered)
+            await edge.agent.desired.told("pump-1", edge.agent.clock.mono(), 6)  # the first counts
+            if is_new:
+                await until(lambda: now(edge) == (True, "applied"))
+            else:
+                assert now(edge) == (True, "blocked")
+                assert edge.machines.desires == []
+
+    asyncio.run(story())
+
+
+def test_a_start_that_comes_at_once_after_the_reset_may_have_been_held_up() -> None:
+    async def story() -> None:
+        async with running_agent() as edge:
+            await trip_and_reset(edge)
+            await edge.agent.take_wishes(desiring(RUN), 1)
+            assert now(edge) == (True, "blocked")
 
     asyncio.run(story())
 
@@ -101,7 +145,7 @@ def test_that_time_is_told_by_the_clock_of_the_hub() -> None:
             reset = await trip_and_reset(edge)
             await edge.agent.take_wishes(given(reset + 3599 * SECOND), FOREVER)
             assert now(edge) == (True, "blocked")
-            await edge.agent.take_wishes(given(reset + 3601 * SECOND + CLOCK_DOUBT), FOREVER)
+            await edge.agent.take_wishes(given(reset + 3601 * SECOND + DOUBT), FOREVER)
             await until(lambda: now(edge) == (True, "applied"))
 
     asyncio.run(story())
@@ -118,7 +162,7 @@ def test_a_restart_forgets_no_reset() -> None:
             await edge.agent.take_wishes(desiring(RUN), FOREVER)
             assert now(edge) == (True, "blocked")
             assert edge.machines.desires == []
-            await edge.agent.take_wishes(given(edge.agent.clock.wall() + CLOCK_DOUBT), FOREVER)
+            await edge.agent.take_wishes(given(edge.agent.clock.wall() + DOUBT), FOREVER)
             await until(lambda: now(edge) == (True, "applied"))
 
     asyncio.run(story())
@@ -135,7 +179,7 @@ def test_a_reset_that_a_crash_kept_from_the_desired_values_is_found_at_the_start
             early = edge.agent.clock.wall()
             await edge.agent.take_wishes(given(early), FOREVER)
             assert now(edge) == (True, "blocked")
-            await edge.agent.take_wishes(given(early + 2 * CLOCK_DOUBT), FOREVER)
+            await edge.agent.take_wishes(given(early + 2 * DOUBT), FOREVER)
             await until(lambda: now(edge) == (True, "applied"))
 
     asyncio.run(story())
@@ -209,7 +253,7 @@ def test_an_override_that_ends_brings_back_only_what_was_given_after_the_reset(
             await edge.agent.desire("pump-1", patch, ALICE)
             assert now(edge, "setpoint") == (2.5, "pending")
             if anew:
-                said = DesiredSpec("setpoint", 1.5, given_at=reset + CLOCK_DOUBT)
+                said = DesiredSpec("setpoint", 1.5, given_at=reset + DOUBT)
                 spec = desiring(said, longest_override=SECOND // 10)
                 await edge.agent.take_wishes(spec, FOREVER)
                 assert now(edge, "setpoint") is not None

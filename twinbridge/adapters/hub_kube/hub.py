@@ -138,7 +138,7 @@ class KubeHub(Hub):
         return self._client.traffic
 
     @override
-    async def apply_status(self, ref: Ref, uid: str, status: Mapping[str, object]) -> None:
+    async def apply_status(self, ref: Ref, uid: str, status: Mapping[str, object]) -> int:
         known = self._kinds[ref.kind].objects.get(ref.name)
         if uid and known is not None and known["metadata"].get("uid") != uid:
             raise UnknownName(f"{ref.kind}/{ref.name} with uid {uid} is gone; another has its name")
@@ -162,6 +162,7 @@ class KubeHub(Hub):
             # we gave did not keep this from the namesake.
             await self._apply(ref, self._body(ref, there, {}), force=False)
             raise UnknownName(f"{ref.kind}/{ref.name} with uid {uid} is gone; {there} has its name")
+        return int(found.get("metadata", {}).get("generation") or 0)
 
     def _body(self, ref: Ref, uid: str, status: Mapping[str, object]) -> dict[str, Any]:
         metadata = {"name": ref.name, "namespace": self._namespace} | ({"uid": uid} if uid else {})

@@ -126,7 +126,12 @@ class HubSync:
             interval=options.interval,
             per_second=options.per_second,
             bytes_per_second=options.bytes_per_second,
+            on_written=self._written,
         )
+
+    async def _written(self, ref: Ref, began: int, generation: int) -> None:
+        if ref.kind == "Device":
+            await self._agent.desired.told(ref.name, began, generation)
 
     def taken(self, refs: Iterable[Ref]) -> None:
         """The hub's definitions of these were looked at."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count
@@ -59,7 +59,8 @@ class StatusWriter:
     """`status` gives what a resource's status is now, or None where it is nothing of ours.
 
     Nothing is written while the gate is shut. `per_second` writes are never exceeded in the mean;
-    what merely moves also waits while the hub's traffic is above `bytes_per_second`.
+    what merely moves also waits while the hub's traffic is above `bytes_per_second`. `on_written`
+    hears when (monotonic ns) a write began, and the generation that it found.
     """
 
     def __init__(
@@ -71,10 +72,12 @@ class StatusWriter:
         interval: float = 10.0,
         per_second: float = 20.0,
         bytes_per_second: float = 45_000.0,
+        on_written: Callable[[Ref, int, int], Awaitable[None]] | None = None,
     ) -> None:
         self._status = status
         self._clock = clock
         self._gate = gate
+        self._on_written = on_written
         self.interval = interval
         self.per_second = per_second
         self.bytes_per_second = bytes_per_second
@@ -232,9 +235,9 @@ class StatusWriter:
         return status
 
     async def _write(self, hub: Hub, ref: Ref, status: Status, *, urgent: bool) -> None:
-        written = self._written.setdefault(ref, _Written())
+        written, began = self._written.setdefault(ref, _Written()), self._clock.mono()
         try:
-            await hub.apply_status(ref, status.uid, status.content)
+            generation = await hub.apply_status(ref, status.uid, status.content)
         except HubUnavailable as error:
             self._hold(error.retry_after or 0.0)
             written.told = None  # the hub may have it, though its answer was lost
@@ -250,6 +253,8 @@ class StatusWriter:
             HUB_WRITES.labels("written").inc()
             self._backoff.reset()
             written.told, written.uid, written.at = status.told, status.uid, self._now()
+            if self._on_written is not None:
+                await self._on_written(ref, began, generation)
         finally:
             self._in_flight.discard(ref)
             if ref in self._changed:
