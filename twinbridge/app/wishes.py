@@ -108,11 +108,13 @@ class Releases:
 
         `wish.given_at` is in the time of our wall clock.
         """
-        if entry is None or entry.held is None or not heard.unheard:
+        if entry is None or entry.held is None:
             return False
-        key = (entry.device, entry.property)
         if not entry.released:
             return True
+        if not heard.unheard:
+            return False
+        key = (entry.device, entry.property)
         self._doubted[key] = (clock.mono() - heard.unheard, heard.before)
         if self._is_answered(key, heard.before):
             return False

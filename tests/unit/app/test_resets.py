@@ -226,6 +226,21 @@ def test_a_stop_is_always_taken_and_says_nothing_of_the_start_that_follows() -> 
     asyncio.run(story())
 
 
+def test_a_stop_while_the_trip_stands_says_nothing_of_the_start_that_follows() -> None:
+    async def story() -> None:
+        async with running_agent() as edge:
+            edge.machines.tell(trip_alarm())
+            await until(lambda: edge.agent.alarms.is_trip("overheat-1"))
+            await edge.agent.take_wishes(desiring(DesiredSpec("run", False)), 0)
+            await until(lambda: now(edge) == (False, "applied"))
+            edge.machines.tell(replace(trip_alarm(), latched=False, active=False, acked=True))
+            await until(lambda: not edge.agent.alarms.listed())
+            await edge.agent.take_wishes(desiring(RUN), FOREVER)
+            assert now(edge) == (True, "blocked")
+
+    asyncio.run(story())
+
+
 def test_what_is_desired_here_after_the_reset_does_not_make_an_old_start_new() -> None:
     async def story() -> None:
         async with running_agent() as edge:
