@@ -312,8 +312,8 @@ class DesiredTwins:
             return
         actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
         late = too_late(here, now, said.unheard)
-        # What the trip wrote itself may always be written.
-        doubt = older and old is not None and not same_value(wish.value, old.held)
+        # What the trip wrote itself may always be written; while it stands, it says itself what not.
+        doubt = older and old and old.released and not same_value(wish.value, old.held)
         if late or doubt:
             why = late or MAYBE_BEFORE_RESET
             await self._note_refusal(spec.name, {wish.property: wish}, actor, why)

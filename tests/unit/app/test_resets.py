@@ -226,6 +226,20 @@ def test_a_stop_is_always_taken_and_says_nothing_of_the_start_that_follows() -> 
     asyncio.run(story())
 
 
+def test_while_the_trip_stands_it_is_named() -> None:
+    async def story() -> None:
+        async with running_agent() as edge:
+            edge.machines.tell(trip_alarm())
+            await until(lambda: edge.agent.alarms.is_trip("overheat-1"))
+            await edge.agent.take_wishes(desiring(RUN), FOREVER)
+            entry = edge.agent.desired.entry("pump-1", "run")
+            assert entry is not None
+            assert entry.state == "blocked"
+            assert "held at false by the trip overheat" in entry.message
+
+    asyncio.run(story())
+
+
 def test_a_stop_while_the_trip_stands_says_nothing_of_the_start_that_follows() -> None:
     async def story() -> None:
         async with running_agent() as edge:
