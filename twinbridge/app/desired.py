@@ -312,7 +312,7 @@ class DesiredTwins:
             return
         actor = Actor(f"Device/{spec.name}", DEVICE_ORIGIN)
         late = too_late(here, now, said.unheard)
-        # What the trip wrote itself may always be written; while it stands, it says itself what not.
+        # What the trip wrote may always be written; while it stands, `accept` says what it holds.
         doubt = older and old and old.released and not same_value(wish.value, old.held)
         if late or doubt:
             why = late or MAYBE_BEFORE_RESET
