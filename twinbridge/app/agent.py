@@ -137,7 +137,7 @@ class Agent:
                 changed.append(name)
                 await self.desired.resume(spec, self.unheard)
             elif name in self._made_anew or old[name].desired != spec.desired:
-                await self.desired.take_wishes(spec, self.unheard)
+                await self.desired.wishes.take(spec, self.unheard)
         self._made_anew.clear()
         if gone or changed:
             self.events.append(DefinitionsChanged(tuple(changed), tuple(gone)))
@@ -156,7 +156,7 @@ class Agent:
     async def take_wishes(self, spec: DeviceSpec, unheard: int) -> None:
         """Take up a definition that differs from the present one only in what it desires."""
         self.devices[spec.name] = spec
-        await self.desired.take_wishes(spec, unheard)
+        await self.desired.wishes.take(spec, unheard)
 
     async def _forget(self, device: str) -> None:
         self._twins.pop(device, None)
@@ -219,7 +219,7 @@ class Agent:
             if alarm.tripped:
                 self.desired.hold(alarm)
             elif stood:
-                self.desired.release(alarm)
+                self.desired.wishes.release(alarm)
 
     def _take_samples(self, event: Samples) -> None:
         device, samples = event

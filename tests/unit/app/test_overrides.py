@@ -64,7 +64,7 @@ def test_what_an_override_replaced_does_not_come_back_by_itself_but_by_somebodys
             await edge.agent.desire("pump-1", wish("speed", 300), ALICE)
             await until(lambda: edge.state("speed") == "applied")
             written = len(edge.machines.desires)
-            await until(lambda: not edge.agent.desired._overrides.ends)
+            await until(lambda: not edge.agent.desired._table.overrides.ends)
             await asyncio.sleep(0.05)
             assert len(edge.machines.desires) == written
             await edge.agent.desire("pump-1", {"speed": None}, ALICE)

@@ -98,7 +98,7 @@ def test_what_the_hub_answered_after_the_reset_proves_that_a_start_is_new() -> N
     async def story() -> None:
         async with running_agent(desiring(generation=4)) as edge:
             await trip_and_reset(edge)
-            await edge.agent.desired.told("pump-1", edge.agent.clock.mono(), 4)
+            await edge.agent.desired.wishes.told("pump-1", edge.agent.clock.mono(), 4)
             await edge.agent.take_wishes(desiring(RUN, generation=5), 1)
             await until(lambda: now(edge) == (True, "applied"))
 
@@ -115,10 +115,11 @@ def test_that_answer_may_come_after_the_start(*, known: int, answered: int, is_n
             before = edge.agent.clock.mono()
             await trip_and_reset(edge)
             await edge.agent.take_wishes(desiring(RUN, generation=6), 1)
-            await edge.agent.desired.told("pump-1", before, answered)  # it began before the reset
+            told = edge.agent.desired.wishes.told
+            await told("pump-1", before, answered)  # it began before the reset
             assert now(edge) == (True, "blocked")
-            await edge.agent.desired.told("pump-1", edge.agent.clock.mono(), answered)
-            await edge.agent.desired.told("pump-1", edge.agent.clock.mono(), 6)  # the first counts
+            await told("pump-1", edge.agent.clock.mono(), answered)
+            await told("pump-1", edge.agent.clock.mono(), 6)  # the first one counts
             if is_new:
                 await until(lambda: now(edge) == (True, "applied"))
             else:
@@ -141,7 +142,7 @@ def test_a_start_that_comes_at_once_after_the_reset_may_have_been_held_up() -> N
 def test_that_time_is_told_by_the_clock_of_the_hub() -> None:
     async def story() -> None:
         async with running_agent() as edge:
-            edge.agent.desired.behind = 3600 * SECOND
+            edge.agent.desired.wishes.behind = 3600 * SECOND
             reset = await trip_and_reset(edge)
             await edge.agent.take_wishes(given(reset + 3599 * SECOND), FOREVER)
             assert now(edge) == (True, "blocked")

@@ -103,7 +103,7 @@ class Definitions:
             await self._gate.wait()
             # How long ago it was that a former life of this process heard the hub, nobody knows.
             first = not self.up_to_date.is_set()
-            self._agent.desired.behind = max(0, hub.clock_ahead)
+            self._agent.desired.wishes.behind = max(0, hub.clock_ahead)
             unheard = FOREVER if first else told.unheard + self._agent.clock.mono() - came
             found = told._replace(unheard=unheard)
             fetches = self._fetches()

@@ -131,7 +131,7 @@ class HubSync:
 
     async def _written(self, ref: Ref, began: int, generation: int) -> None:
         if ref.kind == "Device":
-            await self._agent.desired.told(ref.name, began, generation)
+            await self._agent.desired.wishes.told(ref.name, began, generation)
 
     def taken(self, refs: Iterable[Ref]) -> None:
         """The hub's definitions of these were looked at."""
@@ -191,7 +191,7 @@ class HubSync:
             try:
                 self._held_by(await hub.renew(self._holder, LEASE))
                 self._ahead = hub.clock_ahead
-                self._agent.desired.behind = max(0, self._ahead)
+                self._agent.desired.wishes.behind = max(0, self._ahead)
                 backoff.reset()
             except HubUnavailable as error:
                 wait = max(error.retry_after or 0.0, backoff.next())
