@@ -138,6 +138,8 @@ class Agent:
                 await self.desired.resume(spec, self.unheard)
             elif name in self._made_anew or old[name].desired != spec.desired:
                 await self.desired.wishes.take(spec, self.unheard)
+            else:
+                self.desired.wishes.unchanged(spec)
         self._made_anew.clear()
         if gone or changed:
             self.events.append(DefinitionsChanged(tuple(changed), tuple(gone)))

@@ -66,6 +66,11 @@ class ResourceWishes:
         """The definition of a device that came, or changed."""
         self._specs[spec.name] = spec
 
+    def unchanged(self, spec: DeviceSpec) -> None:
+        """A newer definition that desires the same."""
+        self.know(spec)
+        self._known[spec.name] = spec.generation
+
     def forget(self, device: str, entries: list[StoredDesired], *, replaced: bool) -> None:
         """Where another one of its name takes its place, what trips held is kept."""
         self._specs.pop(device, None)

@@ -105,6 +105,18 @@ def test_what_the_hub_answered_after_the_reset_proves_that_a_start_is_new() -> N
     asyncio.run(story())
 
 
+def test_a_generation_that_changed_nothing_here_is_known_too() -> None:
+    async def story() -> None:
+        async with running_agent(desiring(generation=4)) as edge:
+            await trip_and_reset(edge)
+            await edge.agent.set_plant({"pump-1": desiring(generation=5)}, ())
+            await edge.agent.desired.wishes.told("pump-1", edge.agent.clock.mono(), 5)
+            await edge.agent.take_wishes(desiring(RUN, generation=6), 1)
+            await until(lambda: now(edge) == (True, "applied"))
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize(
     ("known", "answered", "is_new"),
     [(4, 4, True), (4, 5, False), (4, 3, True)],
