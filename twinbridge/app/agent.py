@@ -147,7 +147,9 @@ class Agent:
     @property
     def unheard(self) -> int:
         """How old, in ns, may be what definitions newly desire: see `HubDefinitions.unheard`."""
-        return 0 if self.given_since is None else self.clock.mono() - self.given_since
+        if self.given_since is None:
+            return 0
+        return max(1, self.clock.mono() - self.given_since)  # 0 is what was given here
 
     def _fit(self, spec: DeviceSpec) -> None:
         """A twin has exactly the properties of its definition that can be read."""

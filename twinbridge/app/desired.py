@@ -308,7 +308,7 @@ class DesiredTwins:
         while True:
             self._table.expire_due()
             await self.wishes.end_overrides()
-            kept = await self._table.keep()
+            kept = await self._table.keep() and await self.wishes.take_again()
             await self._table.bell.wait(self._table.until_next() if kept else PATIENCE)
 
     async def keep(self) -> bool:

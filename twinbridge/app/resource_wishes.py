@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -59,6 +60,9 @@ class ResourceWishes:
         """The generation of each Device whose wishes were taken up last."""
         self._hearing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._releases = Releases()
+        self._untaken: dict[str, tuple[int, int]] = {}
+        """Of a Device that says what the disk did not take: since when, monotonic ns, it may have
+        said it, and the generation before."""
         self.behind = 0
         """ns by which our wall clock is known to be behind that of a resource's `validUntil`."""
 
@@ -73,8 +77,8 @@ class ResourceWishes:
 
     def forget(self, device: str, entries: list[StoredDesired], *, replaced: bool) -> None:
         """Where another one of its name takes its place, what trips held is kept."""
-        self._specs.pop(device, None)
-        self._known.pop(device, None)
+        for table in (self._specs, self._known, self._untaken):
+            table.pop(device, None)
         for entry in entries:
             self._releases.forget((device, entry.property), generations=replaced)
             if replaced and entry.held is not None:
@@ -95,16 +99,53 @@ class ResourceWishes:
         """
         self.know(spec)
         async with self._hearing[spec.name]:
-            said = Heard(unheard, self._known.get(spec.name, 0))
-            for entry in self._table.of(spec.name):
-                if entry.spec and wish_of(spec, entry.property) is None:
-                    await self._withdraw(spec, entry)
-            for wish in spec.desired:
-                await self._take_up(spec, wish, said)
-            self._known[spec.name] = spec.generation
+            said = self._since_it_was_said(spec.name, unheard)
+            with self._again_later(spec.name, said):
+                await self._take(spec, said)
+
+    async def _take(self, spec: DeviceSpec, said: Heard) -> None:
+        for entry in self._table.of(spec.name):
+            if entry.spec and wish_of(spec, entry.property) is None:
+                await self._withdraw(spec, entry)
+        for wish in spec.desired:
+            await self._take_up(spec, wish, said)
+        self._known[spec.name] = spec.generation
+        self._untaken.pop(spec.name, None)
+
+    def _since_it_was_said(self, device: str, unheard: int) -> Heard:
+        before = self._known.get(device, 0)
+        if device in self._untaken:
+            since, known = self._untaken[device]
+            return Heard(max(unheard, self._clock.mono() - since), min(before, known))
+        return Heard(unheard, before)
+
+    @contextmanager
+    def _again_later(self, device: str, said: Heard) -> Iterator[None]:
+        """What the disk does not take does not become newer by waiting for it."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            since, before = self._clock.mono() - said.unheard, said.before
+            if device in self._untaken:
+                since = min(since, self._untaken[device][0])
+                before = min(before, self._untaken[device][1])
+            else:
+                log.warning("what is desired waits for the disk", device=device, why=str(error))
+                self._table.bell.ring()  # once: who tries again has its own patience
+            self._untaken[device] = since, before
+
+    async def take_again(self) -> bool:
+        """What the disk did not take; False while it still does not."""
+        for device in list(self._untaken):
+            if device in self._specs:
+                await self.take(self._specs[device])
+        return not self._untaken
 
     async def _take_up(self, spec: DeviceSpec, wish: DesiredSpec, said: Heard) -> None:
-        """Once per text of the entry: a later value of another origin is not written over."""
+        """Once per text of the entry: a later value of another origin is not written over.
+
+        Raises StoreUnavailable.
+        """
         now = self._clock.wall()
         old = self._table.stored(spec.name, wish.property)
         if old is not None and old.spec == wish_text(wish):
@@ -133,16 +174,13 @@ class ResourceWishes:
     async def _give(
         self, spec: DeviceSpec, wish: DesiredSpec, left: DesiredSpec, *, older: bool
     ) -> None:
-        """`left` is the wish with what is left of its time."""
+        """`left` is the wish with what is left of its time. Raises StoreUnavailable."""
         try:
             await self._accept(spec, {wish.property: left}, _resource(spec), lambda: True)
         except (InvalidDesired, Interlocked) as error:
             held = isinstance(error, Interlocked)
             state = DesiredState.BLOCKED if held else DesiredState.REJECTED
             self._note_unfit(spec.name, wish, state, str(error))
-        except StoreUnavailable as error:
-            why = str(error)
-            log.error("desired value not taken up", device=spec.name, why=why)  # noqa: TRY400 - a full disk is no bug, its trace says nothing
         else:
             entry = self._table.stored(spec.name, wish.property)
             if entry is not None and entry.origin == DEVICE_ORIGIN:
@@ -169,16 +207,15 @@ class ResourceWishes:
         )
 
     async def _withdraw(self, spec: DeviceSpec, entry: StoredDesired) -> None:
-        """The resource no longer desires it; what was written stays written."""
+        """The resource no longer desires it; what was written stays written.
+
+        Raises StoreUnavailable.
+        """
         if entry.origin != DEVICE_ORIGIN or entry.state == WITHDRAWN:
             self._table.change(replace(entry, spec=""))
             return
-        try:
+        with suppress(InvalidDesired):  # the property is gone, too
             await self._accept(spec, {entry.property: None}, _resource(spec), lambda: True)
-        except InvalidDesired:
-            pass  # the property is gone, too
-        except StoreUnavailable as error:
-            log.error("desired value not withdrawn", device=spec.name, why=str(error))  # noqa: TRY400 - a full disk is no bug, its trace says nothing
 
     # Overrides: values desired here in place of the resource's.
 
@@ -187,7 +224,9 @@ class ResourceWishes:
         wish, buried = self.wish(device, name), self._table.stored(device, name)
         if wish is not None and buried is not None and buried.spec:
             self._table.set(replace(buried, spec=""))
-            await self._take_up(self._specs[device], wish, Heard(FOREVER))
+            said = Heard(FOREVER)
+            with self._again_later(device, said):
+                await self._take_up(self._specs[device], wish, said)
 
     async def end_overrides(self) -> None:
         """By themselves they end only where the property says that values are written again."""
@@ -247,7 +286,8 @@ class ResourceWishes:
             self._table.change(heard(entry, wish, older=False))
         elif entry.message == MAYBE_BEFORE_RESET:
             self._table.set(replace(entry, spec=""))
-            await self._take_up(self._specs[entry.device], wish, proven)
+            with self._again_later(entry.device, proven):
+                await self._take_up(self._specs[entry.device], wish, proven)
 
 
 def _resource(spec: DeviceSpec) -> Actor:

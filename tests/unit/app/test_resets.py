@@ -151,6 +151,26 @@ def test_a_start_that_comes_at_once_after_the_reset_may_have_been_held_up() -> N
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("trips", [False, True])
+def test_what_the_disk_does_not_take_is_taken_later_and_no_newer_by_then(*, trips: bool) -> None:
+    async def story() -> None:
+        disk = FakeDisk()
+        async with running_agent(desiring(generation=4), disk=disk) as edge:
+            disk.fault = "disk full"
+            await edge.agent.take_wishes(desiring(RUN, generation=5), 1)
+            assert now(edge) is None
+            if trips:
+                await trip_and_reset(edge)
+                await edge.agent.desired.wishes.told("pump-1", edge.agent.clock.mono(), 5)
+                await edge.agent.take_wishes(desiring(RUN, generation=6), 1)
+            disk.fault = ""
+            ends = (True, "blocked" if trips else "applied")
+            await until(lambda: now(edge) == ends)
+            assert len(edge.machines.desires) == (0 if trips else 1)
+
+    asyncio.run(story())
+
+
 def test_that_time_is_told_by_the_clock_of_the_hub() -> None:
     async def story() -> None:
         async with running_agent() as edge:

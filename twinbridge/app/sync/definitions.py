@@ -60,6 +60,7 @@ class Definitions:
         self._on_taken = on_taken
         self._gate = gate
         self._fetches = fetches
+        self._turn = asyncio.Lock()
         self._documents: dict[Ref, Resource] = {}
         self._sound: dict[Ref, Resource] = {}
         self.problems: Mapping[Ref, str] = {}
@@ -93,8 +94,9 @@ class Definitions:
 
     async def again(self) -> None:
         """The local files have changed."""
-        self._agent.given_since = None
-        await self._take_all()
+        async with self._turn:
+            self._agent.given_since = None
+            await self._take_all()
 
     async def follow(self, hub: Hub) -> None:
         """Take up what the hub defines, and each change of it. Never returns."""
@@ -119,6 +121,10 @@ class Definitions:
 
     async def take(self, found: HubDefinitions) -> None:
         """On disk first: what was taken up once is not forgotten by a restart."""
+        async with self._turn:
+            await self._take(found)
+
+    async def _take(self, found: HubDefinitions) -> None:
         since, old = self._agent.clock.mono() - found.unheard, self._documents
         self.missing = found.missing
         kept = {ref: one for ref, one in old.items() if ref.kind in found.missing}
