@@ -99,18 +99,27 @@ class ResourceWishes:
         """
         self.know(spec)
         async with self._hearing[spec.name]:
-            said = self._since_it_was_said(spec.name, unheard)
-            with self._again_later(spec.name, said):
-                await self._take(spec, said)
+            await self._take(spec, unheard)
 
-    async def _take(self, spec: DeviceSpec, said: Heard) -> None:
-        for entry in self._table.of(spec.name):
-            if entry.spec and wish_of(spec, entry.property) is None:
-                await self._withdraw(spec, entry)
-        for wish in spec.desired:
-            await self._take_up(spec, wish, said)
-        self._known[spec.name] = spec.generation
-        self._untaken.pop(spec.name, None)
+    async def take_again(self) -> bool:
+        """What the disk did not take; False while it still does not."""
+        for device in list(self._untaken):
+            async with self._hearing[device]:
+                spec = self._specs.get(device)
+                if spec is not None and device in self._untaken:
+                    await self._take(spec)
+        return not self._untaken
+
+    async def _take(self, spec: DeviceSpec, unheard: int = 0) -> None:
+        said = self._since_it_was_said(spec.name, unheard)
+        with self._again_later(spec.name, said):
+            for entry in self._table.of(spec.name):
+                if entry.spec and wish_of(spec, entry.property) is None:
+                    await self._withdraw(spec, entry)
+            for wish in spec.desired:
+                await self._take_up(spec, wish, said)
+            self._known[spec.name] = spec.generation
+            self._untaken.pop(spec.name, None)
 
     def _since_it_was_said(self, device: str, unheard: int) -> Heard:
         before = self._known.get(device, 0)
@@ -133,13 +142,6 @@ class ResourceWishes:
                 log.warning("what is desired waits for the disk", device=device, why=str(error))
                 self._table.bell.ring()  # once: who tries again has its own patience
             self._untaken[device] = since, before
-
-    async def take_again(self) -> bool:
-        """What the disk did not take; False while it still does not."""
-        for device in list(self._untaken):
-            if device in self._specs:
-                await self.take(self._specs[device])
-        return not self._untaken
 
     async def _take_up(self, spec: DeviceSpec, wish: DesiredSpec, said: Heard) -> None:
         """Once per text of the entry: a later value of another origin is not written over.
